@@ -1,0 +1,86 @@
+"""zooconv: published backbone weights into the exact file that a Detectron2 project loads, proved on the way.
+
+    import zooconv
+
+    zooconv.fetch_convert("convnext_tiny_22k", layout="maskdino")
+    zooconv.convert("convnext_tiny_22k_1k_224.pth")
+    zooconv.inspect("model.safetensors")
+
+Names are imported when they are first used, so that `import zooconv` and every plugin cost milliseconds.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "zooconv.errors": ["AuthRequired", "CheckFailed", "SourceUnavailable", "UnsafeFile", "UsageError", "ZooError"],
+    "zooconv.tensor": ["TensorSpec"],
+    "zooconv.hookspecs": ["hookimpl"],
+    "zooconv.mapping.family": ["Family", "Fresh", "Layout", "Refusal", "Requires", "Shapes"],
+    "zooconv.mapping.rules": ["Dialect", "drop", "keep", "merge", "rename", "same_as", "split"],
+    "zooconv.mapping.ops": ["Op", "cat", "chain", "cut", "flatten", "group_order", "identity", "linear", "permute",
+                            "reshape", "transpose", "unfold_order"],
+    "zooconv.checkpoint.open": ["open_checkpoint"],
+    "zooconv.options": ["Options"],
+    "zooconv.pipeline": ["convert", "fetch", "fetch_convert", "inspect"],
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [*_MODULE, "__version__"]  # noqa: PLE0604 (names, all of them)
+
+if TYPE_CHECKING:
+    from zooconv.checkpoint.open import open_checkpoint as open_checkpoint
+    from zooconv.errors import AuthRequired as AuthRequired
+    from zooconv.errors import CheckFailed as CheckFailed
+    from zooconv.errors import SourceUnavailable as SourceUnavailable
+    from zooconv.errors import UnsafeFile as UnsafeFile
+    from zooconv.errors import UsageError as UsageError
+    from zooconv.errors import ZooError as ZooError
+    from zooconv.hookspecs import hookimpl as hookimpl
+    from zooconv.mapping.family import Family as Family
+    from zooconv.mapping.family import Fresh as Fresh
+    from zooconv.mapping.family import Layout as Layout
+    from zooconv.mapping.family import Refusal as Refusal
+    from zooconv.mapping.family import Requires as Requires
+    from zooconv.mapping.family import Shapes as Shapes
+    from zooconv.mapping.ops import Op as Op
+    from zooconv.mapping.ops import cat as cat
+    from zooconv.mapping.ops import chain as chain
+    from zooconv.mapping.ops import cut as cut
+    from zooconv.mapping.ops import flatten as flatten
+    from zooconv.mapping.ops import group_order as group_order
+    from zooconv.mapping.ops import identity as identity
+    from zooconv.mapping.ops import linear as linear
+    from zooconv.mapping.ops import permute as permute
+    from zooconv.mapping.ops import reshape as reshape
+    from zooconv.mapping.ops import transpose as transpose
+    from zooconv.mapping.ops import unfold_order as unfold_order
+    from zooconv.mapping.rules import Dialect as Dialect
+    from zooconv.mapping.rules import drop as drop
+    from zooconv.mapping.rules import keep as keep
+    from zooconv.mapping.rules import merge as merge
+    from zooconv.mapping.rules import rename as rename
+    from zooconv.mapping.rules import same_as as same_as
+    from zooconv.mapping.rules import split as split
+    from zooconv.options import Options as Options
+    from zooconv.pipeline import convert as convert
+    from zooconv.pipeline import fetch as fetch
+    from zooconv.pipeline import fetch_convert as fetch_convert
+    from zooconv.pipeline import inspect as inspect
+    from zooconv.tensor import TensorSpec as TensorSpec
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

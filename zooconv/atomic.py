@@ -1,0 +1,160 @@
+"""Writing a file so that its name never stands on half of it.
+
+A draft lies beside its target under a hidden name, is synced to disk, and takes the target's name in one rename.
+After a crash at any instant the target is the old file or the new one; a draft that a killed process left behind is
+swept by the next one that writes the same target.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import glob
+import hashlib
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Thread
+
+from zooconv.errors import UsageError, ZooError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Draft:
+    """An open temporary file beside its target. Use `drafting`, which cleans up."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.path = target.with_name(f".{target.name}.{_host()}-{os.getpid()}.tmp")
+        try:
+            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise cannot_write(target, error) from None
+        self._syncing: Thread | None = None
+        self._unsynced: OSError | None = None
+
+    def allocate(self, size: int) -> None:
+        """Reserve the file's whole size now, so that a full disk is known before the first byte."""
+        try:
+            os.posix_fallocate(self.fd, 0, size)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise cannot_write(self.target, error, size) from None
+            # Any other answer means that the file system cannot reserve: then writing finds out.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append all of `data`."""
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self.fd, view):]
+        except OSError as error:
+            raise cannot_write(self.target, error) from None
+
+    def sync(self) -> None:
+        """Start to bring what was written onto the disk, and go on meanwhile."""
+        self._syncing = Thread(target=self._sync, daemon=True)
+        self._syncing.start()
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self.fd)
+        except OSError as error:  # told by `commit`
+            self._unsynced = error
+
+    def commit(self) -> None:
+        """Give the draft, once it is on the disk, its target's name, and sync the folder."""
+        if self._syncing is None:
+            self.sync()
+        self._join()
+        try:
+            if self._unsynced is not None:
+                raise self._unsynced
+            self.path.replace(self.target)
+            _sync_folder(self.target.parent)
+        except OSError as error:
+            raise cannot_write(self.target, error) from None
+
+    def _join(self) -> None:
+        if self._syncing is not None:
+            self._syncing.join()
+
+    def discard(self) -> None:
+        """Close, and remove the draft if it was not committed."""
+        self._join()
+        os.close(self.fd)
+        self.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def drafting(target: Path) -> Iterator[Draft]:
+    """A draft of `target`, under its lock; gone at the end unless it was committed.
+
+    Raises UsageError where the folder is missing or read-only, ZooError where the disk is full.
+    """
+    target = target.resolve()
+    if not target.parent.is_dir():
+        raise UsageError(f"there is no folder {target.parent}", next=f"mkdir -p {target.parent}")
+    with locked(target):
+        _sweep(target)
+        draft = Draft(target)
+        try:
+            yield draft
+        finally:
+            draft.discard()
+
+
+def write_text(target: Path, text: str) -> None:
+    """Replace a text file in one step."""
+    with drafting(target) as draft:
+        draft.write(text.encode())
+        draft.commit()
+
+
+@contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Wait until no other process of this user on this machine holds `target`.
+
+    The lock saves double work; it is not what keeps files whole, for which drafts and renames answer.
+    """
+    room = Path(tempfile.gettempdir()) / f"zooconv-{os.getuid()}"
+    room.mkdir(mode=0o700, exist_ok=True)
+    key = hashlib.sha256(os.fsencode(target.resolve())).hexdigest()[:32]
+    fd = os.open(room / f"{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)  # and with it the lock; the file stays, since removing it would part those who wait for it
+
+
+def cannot_write(target: Path, error: OSError, size: int | None = None) -> ZooError:
+    """The plain form of an operating system's refusal to write."""
+    if error.errno in _FULL:
+        need = f": it takes {size:,} bytes" if size else ""
+        return ZooError(f"no room on the disk for {target}{need}", why=["nothing was written"],
+                        next="free some space, or choose another disk with -o")
+    return UsageError(f"cannot write {target}: {error.strerror}", why=["nothing was written"])
+
+
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _sweep(target: Path) -> None:
+    """Remove drafts that killed processes of this machine left. The caller holds the target's lock."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}.{_host()}-*.tmp"):
+        with suppress(OSError):
+            left.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

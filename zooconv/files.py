@@ -1,0 +1,99 @@
+"""Reading a file that someone else wrote: opened once, never followed into a pipe or a device, read by position."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from zooconv.errors import UnsafeFile, UsageError
+
+
+class Record(NamedTuple):
+    """A run of bytes in a file, and the CRC-32 that the container claims for it (None: it claims none)."""
+
+    name: str
+    offset: int
+    size: int
+    crc: int | None = None
+
+
+class InputFile:
+    """A regular file, open for positioned reads.
+
+    Raises UsageError where the path cannot be opened or is no regular file; reads raise UnsafeFile where the file
+    ends too soon.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.records: list[Record] = []
+        try:
+            # O_NONBLOCK: opening a FIFO that nobody writes to would hang for ever.
+            self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (OSError, ValueError) as error:
+            raise _cannot_open(self.path, error) from None
+        info = os.fstat(self.fd)
+        if not stat.S_ISREG(info.st_mode):
+            self.close()
+            raise _not_regular(self.path, info.st_mode)
+        self.size = info.st_size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly `size` bytes from `offset`."""
+        data = bytearray(size)
+        self.read_into(memoryview(data), offset)
+        return bytes(data)
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        """Fill `view` from `offset`."""
+        done = 0
+        while done < len(view):
+            got = os.preadv(self.fd, [view[done:]], offset + done)
+            if got == 0:
+                raise UnsafeFile(f"{self.path.name} ends at byte {offset + done}, inside a tensor or a header",
+                                 why=["the file is truncated, or shrank while it was read"],
+                                 next="download it again")
+            done += got
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+
+def damaged(file: InputFile, record: Record) -> UnsafeFile:
+    """The error for a record whose bytes do not have the CRC that the file claims for them."""
+    return UnsafeFile(f"{file.path.name} is damaged: the bytes of {record.name} do not match their CRC-32",
+                      next="download it again")
+
+
+def _cannot_open(path: Path, error: OSError | ValueError) -> UsageError:
+    if isinstance(error, FileNotFoundError):
+        return UsageError(f"there is no file {path}",
+                          next="zooconv list  (for a name of the zoo: zooconv fetch-convert NAME)")
+    if isinstance(error, OSError) and error.errno == errno.ENXIO:
+        return UsageError(f"{path} is a socket, not a checkpoint file")
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return UsageError(f"cannot open {path}: {reason}")
+
+
+def _not_regular(path: Path, mode: int) -> UsageError:
+    if stat.S_ISDIR(mode):
+        inside = sorted(p.name for p in path.iterdir() if p.suffix in (".safetensors", ".pth", ".bin", ".pt"))
+        index = sorted(p.name for p in path.glob("*.index.json"))
+        first = (index + inside)[:1]
+        return UsageError(f"{path} is a folder, not a checkpoint file",
+                          next=f"zooconv inspect {path / first[0]}" if first else "name a file in it")
+    kind = "a pipe" if stat.S_ISFIFO(mode) else "a device"
+    return UsageError(f"{path} is {kind}, not a checkpoint file")

@@ -1,0 +1,55 @@
+"""What a user may choose about a conversion, declared once: for the API, and for the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+Format = Literal["pth", "safetensors"]
+
+
+def _option(default: Any, help_: str, *flags: str, group: str, recorded: bool = False) -> Any:
+    return field(default=default, metadata={"help": help_, "flags": flags, "group": group, "recorded": recorded})
+
+
+@dataclass(frozen=True)
+class Options:
+    """The choices. The metadata of each field is its flag's help, spelling and group on the command line.
+
+    The `recorded` ones decide what the artifact holds, so the registry has them where they are not the default.
+    """
+
+    layout: str = _option("d2", "What the target's Detectron2 project loads; see zooconv layouts.",
+                          "--layout", "-l", group="Target")
+    fresh: bool = _option(True, "Write the tensors that the layout adds, at their start values.",
+                          "--fresh/--no-fresh", group="Target", recorded=True)
+    format: Format | None = _option(None, "The container: pth (default) or safetensors.", "--format", group="Target")
+    output: Path | None = _option(None, "A file or a folder; default: weights/ for a model of the hub, else here.",
+                                  "--output", "-o", group="Target")
+    force: bool = _option(False, "Replace a file that is not recorded as this artifact.", "--force", group="Target")
+    name: str | None = _option(None, "The artifact's name in the registry; default: the source's.",
+                               "--name", group="Target")
+    ema: bool | None = _option(None, "Take the averaged weights, or the plain ones, of a file that has both.",
+                               "--ema/--no-ema", group="Source", recorded=True)
+    key: str | None = _option(None, "The key under which the weights stand in the file.",
+                              "--key", group="Source", recorded=True)
+    prefix: str | None = _option(None, "The prefix of the backbone's tensors, where there are several backbones.",
+                                 "--prefix", group="Source", recorded=True)
+    allow_nonfinite: bool = _option(False, "Accept NaN and Inf; they are recorded.",
+                                    "--allow-nonfinite", group="Checks", recorded=True)
+    verify: bool = _option(False, "Hash every tensor of the written file once more.", "--verify", group="Checks")
+    load_check: bool = _option(True, "Have torch load the written file.",
+                               "--load-check/--no-load-check", group="Checks")
+    registry: Path | None = _option(None, "The registry; default: $ZOOCONV_REGISTRY, else ./registry.json.",
+                                    "--registry", group="Record")
+    config: Path | None = _option(None, "A Detectron2 YAML config whose MODEL.WEIGHTS becomes the written file.",
+                                  "--config", group="Record")
+    report: bool = _option(True, "Write a summary beside the file, as FILE.md.", "--report/--no-report", group="Record")
+    note: str = _option("", "A remark for the registry and the summary.", "--note", group="Record")
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """The choices that decide what the artifact holds, where they are not the default."""
+        return {f.name: getattr(self, f.name) for f in fields(self)
+                if f.metadata["recorded"] and getattr(self, f.name) != f.default}
