@@ -1,0 +1,242 @@
+"""How a tensor is made of others: a small algebra of moves that never look inside an element.
+
+An expression says where every element of a tensor comes from. The five moves (reshape, permute, gather, slice,
+concat) are built by functions that keep expressions in a normal form, so that a move followed by its inverse *is* the
+tensor that one started from. That is how a plan is proved before a byte is read: write each source tensor in terms of
+the targets, the targets in terms of the sources, and see the source itself come out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zooconv.tensor import Shape, nbytes, shape_text
+
+if TYPE_CHECKING:
+    from zooconv.tensor import Array
+
+
+class ShapeError(ValueError):
+    """An op was given shapes that it has no rule for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expr:
+    """A tensor-valued expression. `shape` and `dtype` are its result's."""
+
+    shape: Shape
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        return nbytes(self.dtype, self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf(Expr):
+    """A tensor by name."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Fill(Expr):
+    """A float32 tensor with one value everywhere: what no source has."""
+
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.value:g} everywhere"
+
+
+@dataclass(frozen=True, slots=True)
+class Reshape(Expr):
+    """The same elements in the same order, in another shape."""
+
+    arg: Expr
+
+    def __str__(self) -> str:
+        return f"reshape({self.arg}, {shape_text(self.shape)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Permute(Expr):
+    """Axes in another order: result axis i is the argument's axis `axes[i]`."""
+
+    arg: Expr
+    axes: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"permute({self.arg}, {' '.join(map(str, self.axes))})"
+
+
+@dataclass(frozen=True, slots=True)
+class Gather(Expr):
+    """Positions along one axis in another order: result position i is the argument's `order[i]`."""
+
+    arg: Expr
+    axis: int
+    order: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"reorder({self.arg}, axis {self.axis})"
+
+
+@dataclass(frozen=True, slots=True)
+class Slice(Expr):
+    """Positions `start` to `stop` along one axis."""
+
+    arg: Expr
+    axis: int
+    start: int
+    stop: int
+
+    def __str__(self) -> str:
+        return f"slice({self.arg}, axis {self.axis}, {self.start}:{self.stop})"
+
+
+@dataclass(frozen=True, slots=True)
+class Concat(Expr):
+    """Tensors one after the other along one axis."""
+
+    args: tuple[Expr, ...]
+    axis: int
+
+    def __str__(self) -> str:
+        return f"cat({', '.join(map(str, self.args))}, axis {self.axis})"
+
+
+def reshape(arg: Expr, shape: Shape) -> Expr:
+    """`arg` in another shape. Raises ShapeError where the number of elements differs."""
+    if math.prod(shape) != math.prod(arg.shape):
+        raise ShapeError(f"{shape_text(arg.shape)} cannot be reshaped to {shape_text(shape)}")
+    if isinstance(arg, Reshape):
+        arg = arg.arg
+    return arg if arg.shape == shape else Reshape(shape, arg.dtype, arg)
+
+
+def permute(arg: Expr, axes: tuple[int, ...]) -> Expr:
+    """`arg` with its axes in another order. Raises ShapeError where `axes` is no permutation of its axes."""
+    if sorted(axes) != list(range(len(arg.shape))):
+        raise ShapeError(f"{axes} does not permute the axes of {shape_text(arg.shape)}")
+    if isinstance(arg, Permute):
+        axes, arg = tuple(arg.axes[a] for a in axes), arg.arg
+    if axes == tuple(range(len(axes))):
+        return arg
+    return Permute(tuple(arg.shape[a] for a in axes), arg.dtype, arg, axes)
+
+
+def gather(arg: Expr, axis: int, order: tuple[int, ...]) -> Expr:
+    """`arg` with the positions of one axis reordered. Raises ShapeError where `order` is no permutation of them."""
+    size = _axis(arg, axis)
+    if sorted(order) != list(range(size)):
+        raise ShapeError(f"the order does not permute the {size} positions of axis {axis}")
+    if isinstance(arg, Gather) and arg.axis == axis:
+        order, arg = tuple(arg.order[i] for i in order), arg.arg
+    return arg if order == tuple(range(size)) else Gather(arg.shape, arg.dtype, arg, axis, order)
+
+
+def slice_(arg: Expr, axis: int, start: int, stop: int) -> Expr:
+    """Positions `start:stop` of one axis. Raises ShapeError where they lie outside."""
+    size = _axis(arg, axis)
+    if not 0 <= start < stop <= size:
+        raise ShapeError(f"{start}:{stop} does not lie in axis {axis} of {shape_text(arg.shape)}")
+    if (start, stop) == (0, size):
+        return arg
+    if isinstance(arg, Slice) and arg.axis == axis:
+        return slice_(arg.arg, axis, arg.start + start, arg.start + stop)
+    if isinstance(arg, Concat) and arg.axis == axis:
+        begin = 0
+        for part in arg.args:
+            end = begin + part.shape[axis]
+            if begin <= start and stop <= end:
+                return slice_(part, axis, start - begin, stop - begin)
+            begin = end
+    shape = (*arg.shape[:axis], stop - start, *arg.shape[axis + 1:])
+    return Slice(shape, arg.dtype, arg, axis, start, stop)
+
+
+def concat(args: tuple[Expr, ...], axis: int) -> Expr:
+    """Tensors joined along one axis. Raises ShapeError where the other axes or the dtypes differ."""
+    first = args[0]
+    for arg in args:
+        _axis(arg, axis)
+        if _without(arg.shape, axis) != _without(first.shape, axis) or arg.dtype != first.dtype:
+            raise ShapeError("cannot join " + " and ".join(f"{a.dtype} {shape_text(a.shape)}" for a in args)
+                             + f" along axis {axis}")
+    joined: list[Expr] = []
+    for arg in args:
+        last = joined[-1] if joined else None
+        if (isinstance(last, Slice) and isinstance(arg, Slice) and last.arg == arg.arg
+                and last.axis == arg.axis == axis and last.stop == arg.start):
+            joined[-1] = slice_(arg.arg, axis, last.start, arg.stop)
+        else:
+            joined.append(arg)
+    if len(joined) == 1:
+        return joined[0]
+    shape = (*first.shape[:axis], sum(a.shape[axis] for a in joined), *first.shape[axis + 1:])
+    return Concat(shape, first.dtype, tuple(joined), axis)
+
+
+def leaves(expr: Expr) -> Iterator[Leaf]:
+    """The tensors that an expression reads, in order, each as often as it does."""
+    match expr:
+        case Leaf():
+            yield expr
+        case Concat(args=args):
+            for arg in args:
+                yield from leaves(arg)
+        case Reshape(arg=arg) | Permute(arg=arg) | Gather(arg=arg) | Slice(arg=arg):
+            yield from leaves(arg)
+
+
+def stream(expr: Expr) -> Leaf | None:
+    """The one tensor whose bytes, in their order, are this expression's bytes, if there is one.
+
+    Such a move needs no memory of its own, however large the tensor.
+    """
+    inner = expr.arg if isinstance(expr, Reshape) else expr
+    return inner if isinstance(inner, Leaf) else None
+
+
+def no_leaf(name: str) -> Array:
+    """The leaves of an expression that has none."""
+    raise KeyError(name)
+
+
+def evaluate(expr: Expr, load: Callable[[str], Array] = no_leaf) -> Array:
+    """The expression's value, elements opaque; `load` gives a leaf's array by name."""
+    import numpy as np
+
+    match expr:
+        case Leaf(name=name):
+            return load(name)
+        case Fill(shape=shape, value=value):
+            return np.full(shape, value, "<f4").view("<u4")
+        case Reshape(arg=arg, shape=shape):
+            return evaluate(arg, load).reshape(shape)
+        case Permute(arg=arg, axes=axes):
+            return evaluate(arg, load).transpose(axes)
+        case Gather(arg=arg, axis=axis, order=order):
+            return evaluate(arg, load).take(order, axis)
+        case Slice(arg=arg, axis=axis, start=start, stop=stop):
+            return evaluate(arg, load)[(slice(None),) * axis + (slice(start, stop),)]
+        case Concat(args=args, axis=axis):
+            return np.concatenate([evaluate(arg, load) for arg in args], axis)
+    raise TypeError(f"no value for {expr!r}")
+
+
+def _axis(arg: Expr, axis: int) -> int:
+    if not 0 <= axis < len(arg.shape):
+        raise ShapeError(f"{shape_text(arg.shape)} has no axis {axis}")
+    return arg.shape[axis]
+
+
+def _without(shape: Shape, axis: int) -> Shape:
+    return shape[:axis] + shape[axis + 1:]

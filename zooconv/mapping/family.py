@@ -1,0 +1,204 @@
+"""A backbone family as its author writes it: a canonical table of tensors, source dialects, Detectron2 layouts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from zooconv.mapping.expr import Fill
+from zooconv.mapping.rules import Dialect, Drop, Rule
+from zooconv.mapping.template import Template
+from zooconv.tensor import Shape, TensorSpec
+
+C = TypeVar("C")
+
+
+class Shapes(Mapping[str, Shape]):
+    """Canonical names and shapes, for a family's `infer` to read its config off.
+
+    A name that is not there raises KeyError; recognition turns that into a plain message.
+    """
+
+    def __init__(self, shapes: Mapping[str, Shape]) -> None:
+        self._shapes = shapes
+
+    def __getitem__(self, name: str) -> Shape:
+        return self._shapes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shapes)
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    def counts(self, template: str) -> tuple[int, ...]:
+        """How many there are along the last index, for each value of the first: blocks per stage.
+
+        `counts("stages.{s}.{b}.gamma")` is (3, 3, 9, 3) for a ConvNeXt-T. A hole in the middle is not one fewer.
+        """
+        pattern = Template(template)
+        first, last = (f.name for f in pattern.fields[:2])
+        most: dict[int, int] = {}
+        for name in self:
+            if bound := pattern.match(name):
+                outer, inner = int(bound[first]), int(bound[last])
+                most[outer] = max(most.get(outer, 0), inner + 1)
+        return tuple(most.get(i, 0) for i in range(max(most, default=-1) + 1))
+
+    def usual(self, template: str, **where: int) -> Shape:
+        """The most common shape among the names of a template, so that one odd tensor does not decide.
+
+        Raises KeyError where no name fits.
+        """
+        pattern = Template(template)
+        votes: dict[Shape, int] = {}
+        for name, shape in self.items():
+            bound = pattern.match(name)
+            if bound is not None and all(bound[k] == v for k, v in where.items()):
+                votes[shape] = votes.get(shape, 0) + 1
+        if not votes:
+            raise KeyError(pattern.render({f.name: where.get(f.name, 0) for f in pattern.fields}))
+        return max(votes, key=lambda shape: votes[shape])
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """A tensor that a layout adds: no source has it, it starts at `fill` everywhere, as float32."""
+
+    name: str
+    shape: Shape
+    fill: float
+
+    @property
+    def start(self) -> Fill:
+        """Its value."""
+        return Fill(self.shape, "F32", self.fill)
+
+
+@dataclass(frozen=True)
+class Requires:
+    """What a Detectron2 config must say for the weights to mean what they meant.
+
+    `pixel_mean` and `pixel_std` are on the scale 0..255, in the channel order of `format`; None: as the weights were
+    trained. `model` gives the keys under MODEL for a config of the family.
+    """
+
+    format: str = "RGB"
+    pixel_mean: tuple[float, ...] | None = None
+    pixel_std: tuple[float, ...] | None = None
+    model: Callable[[Any], Mapping[str, Any]] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A dialect that a Detectron2 project loads, and the four facts that go with it.
+
+    `names` are the projects that share it, the first being its own name; `mount` stands before every name;
+    `rules` is the body, from its names to the canonical ones; `omit` is what the implementation lacks, with the
+    reason, and `fresh` what it adds. `source` says which code this was read off.
+    """
+
+    names: tuple[str, ...]
+    mount: str
+    rules: Sequence[Rule]
+    source: str
+    omit: Mapping[str, str] = field(default_factory=dict)
+    fresh: Callable[[Any], Iterable[Fresh]] | None = None
+    requires: Requires = Requires()
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+    @cached_property
+    def body(self) -> Dialect:
+        """The layout's names without the mount, as a dialect."""
+        return Dialect(self.name, self.rules, tuple(map(Template, self.omit)))
+
+    def omits(self, name: str) -> str | None:
+        """Why this layout has no place for a canonical tensor, if it has none."""
+        for text, reason in self.omit.items():
+            if Template(text).match(name) is not None:
+                return reason
+        return None
+
+    def fresh_tensors(self, config: Any) -> tuple[Fresh, ...]:
+        return tuple(self.fresh(config)) if self.fresh else ()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A relative of the family that its layouts cannot hold: recognised by a name it has, or by one it lacks."""
+
+    reason: str
+    has: str
+    lacks: str = ""
+
+    def applies(self, names: Iterable[str], prefix: str) -> bool:
+        """Does a file with these names, under `prefix`, hold this relative?"""
+        has, lacks = Template(self.has), Template(self.lacks) if self.lacks else None
+        found = False
+        for name in names:
+            inner = name.removeprefix(prefix)
+            found = found or has.match(inner) is not None
+            if lacks and lacks.match(inner) is not None:
+                return False
+        return found
+
+
+@dataclass(frozen=True)
+class Family(Generic[C]):
+    """An architecture with one canonical naming.
+
+    `infer` reads a config off canonical shapes; `tensors` is the table of every canonical tensor of a config, in the
+    order of the reference module, and the single truth for names and shapes. `backbone` names the reference module
+    as `package.module:Class`; it is imported only when somebody asks for it. `zoo` is the family's `zoo.toml`.
+    """
+
+    name: str
+    title: str
+    infer: Callable[[Shapes], C]
+    tensors: Callable[[C], Iterable[TensorSpec]]
+    variants: Mapping[str, C]
+    dialects: Sequence[Dialect]
+    layouts: Sequence[Layout]
+    refusals: Sequence[Refusal] = ()
+    backbone: str = ""
+    zoo: Path | None = None
+
+    def table(self, config: C) -> dict[str, TensorSpec]:
+        """The canonical tensors of `config` by name."""
+        return {spec.name: spec for spec in self.tensors(config)}
+
+    def variant(self, config: C) -> str | None:
+        """The name of a known config."""
+        return next((name for name, known in self.variants.items() if known == config), None)
+
+    def layout(self, name: str) -> Layout | None:
+        return next((layout for layout in self.layouts if name in layout.names), None)
+
+    @property
+    def layout_names(self) -> tuple[str, ...]:
+        return tuple(name for layout in self.layouts for name in layout.names)
+
+
+def config_facts(config: Any) -> dict[str, Any]:
+    """A config as plain JSON data: tuples as lists."""
+    facts: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return facts
+
+
+def config_text(config: Any) -> str:
+    """A config in one line: `depths 3,3,9,3  dims 96,192,384,768`."""
+    values = ((key, ",".join(map(str, value)) if isinstance(value, list) else str(value))
+              for key, value in config_facts(config).items())
+    return "  ".join(f"{key} {value}" for key, value in values)
+
+
+__all__ = ["Dialect", "Drop", "Family", "Fresh", "Layout", "Refusal", "Requires", "Rule", "Shapes",
+           "config_facts", "config_text"]

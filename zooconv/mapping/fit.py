@@ -1,0 +1,176 @@
+"""Does a dialect fit a set of tensors exactly? If not, everything that is in the way.
+
+A dialect fits when every tensor under its prefix is consumed by a rule or dropped by one, every canonical tensor of
+the config that the shapes imply is produced once, and every shape and dtype is as the family's table says. Nothing
+less is accepted, and nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from zooconv.mapping.expr import Expr, Fill, Leaf
+from zooconv.mapping.family import Family, Layout, Shapes
+from zooconv.mapping.rules import Dialect, Translation
+from zooconv.tensor import DTYPES, TensorSpec, shape_text
+
+
+class Problem(NamedTuple):
+    """One reason why a dialect does not fit: what kind, of which tensor, and what is known about it."""
+
+    kind: str
+    name: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind:<12}{self.name}" + (f"  ({self.detail})" if self.detail else "")
+
+
+@dataclass
+class Fit:
+    """A family's dialect held against a file's tensors.
+
+    Where the dialect is a layout's body, `own` holds the tensors that the layout adds to the family's, each with the
+    value that it starts at.
+    """
+
+    family: Family[Any]
+    dialect: Dialect
+    prefix: str
+    translation: Translation
+    outside: dict[str, str]
+    config: Any = None
+    layout: Layout | None = None
+    own: dict[str, tuple[Leaf, Fill]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def exact(self) -> bool:
+        return not self.problems
+
+    @property
+    def fitted(self) -> int:
+        """How many tensors found their rule."""
+        return sum(len(firing.taken) for firing in self.translation.fired)
+
+    @cached_property
+    def table(self) -> dict[str, TensorSpec]:
+        """Every canonical tensor of the config, in order."""
+        return self.family.table(self.config)
+
+    @cached_property
+    def canonical(self) -> dict[str, Expr]:
+        """The canonical tensors that the file makes, in the order of the table."""
+        return {name: self.translation.made[name] for name in self.table if name in self.translation.made}
+
+    @property
+    def dropped(self) -> dict[str, str]:
+        """Source tensors that no backbone has, with the reason."""
+        inside = {self.prefix + name: reason for name, reason in self.translation.dropped.items()}
+        return inside | self.outside
+
+    @property
+    def variant(self) -> str | None:
+        return self.family.variant(self.config)
+
+
+def prefixes(dialect: Dialect, names: Iterable[str]) -> list[str]:
+    """The prefixes under which a file holds names of this dialect's anchor; usually one."""
+    import re
+
+    anchor = re.compile(rf"((?:.*\.)?){dialect.anchor.pattern}", re.ASCII)
+    return sorted({found[1] for name in names if (found := anchor.fullmatch(name))})
+
+
+def fit(family: Family[Any], dialect: Dialect, tensors: Mapping[str, TensorSpec], prefix: str = "",
+        layout: Layout | None = None) -> Fit:
+    """Hold `dialect` against the tensors under `prefix`. The result says whether it fits, and all that does not.
+
+    `layout` is given when the dialect is a layout's body: then the layout's own fresh tensors are no strangers.
+    """
+    inside = {name.removeprefix(prefix): Leaf(spec.shape, spec.dtype, name)
+              for name, spec in tensors.items() if name.startswith(prefix)}
+    outside = {name: dialect.drop_reason(name) or f"outside the backbone, which stands under {prefix}"
+               for name in tensors if not name.startswith(prefix)}
+    result = Fit(family, dialect, prefix, dialect.to_canonical(inside), outside, layout=layout)
+    made = result.translation.made
+    try:
+        result.config = family.infer(Shapes({name: value.shape for name, value in made.items()}))
+        table = result.table
+    except LookupError as error:
+        result.problems = [Problem("missing", str(error.args[0]), "the config cannot be read without it")]
+        return result
+    if layout is not None:
+        _settle_fresh(result, layout, inside)
+    result.problems = [*_coverage(result, table), *_forms(made, table)]
+    return result
+
+
+def _settle_fresh(result: Fit, layout: Layout, inside: Mapping[str, Leaf]) -> None:
+    unmatched = result.translation.unmatched
+    for fresh in layout.fresh_tensors(result.config):
+        if fresh.name in unmatched and inside[fresh.name].shape == fresh.shape:
+            unmatched.remove(fresh.name)
+            result.own[fresh.name] = inside[fresh.name], fresh.start
+
+
+def _coverage(result: Fit, table: Mapping[str, TensorSpec]) -> Iterable[Problem]:
+    """Every source tensor consumed once or dropped; every canonical tensor produced once or lacking by rule."""
+    told, prefix = result.translation, result.prefix
+    for name in table:
+        if name not in told.made and not result.dialect.lacking(name):
+            absent = told.incomplete.get(name)
+            yield Problem("missing", name, f"made of {', '.join(absent)}, not in the file" if absent else "")
+    for name in told.unmatched:
+        yield Problem("unexpected", prefix + name)
+    for name in told.made:
+        if name not in table:
+            yield Problem("unexpected", _origin(told, name, prefix), f"would be {name}, which this config has not")
+    for name, sources in told.clashes.items():
+        yield Problem("twice", name, f"also made of {', '.join(prefix + s for s in sources)}")
+    for name, why in told.misshapen.items():
+        yield Problem("shape", prefix + name, why)
+    for alias in result.dialect.aliases:
+        if not any(alias.source.match(name) for name in told.same_as):
+            yield Problem("missing", str(alias.source), f"{result.dialect.name} files have it")
+
+
+def _forms(made: Mapping[str, Expr], table: Mapping[str, TensorSpec]) -> Iterable[Problem]:
+    """Every shape as the table says; every number a floating-point one."""
+    for name, value in made.items():
+        spec = table.get(name)
+        if spec is not None and value.shape != spec.shape:
+            yield Problem("shape", str(value), f"is {shape_text(value.shape)}, must be {shape_text(spec.shape)}")
+        elif spec is not None and DTYPES[spec.dtype].floating != DTYPES[value.dtype].floating:
+            yield Problem("dtype", str(value), f"is {value.dtype}, must be a floating-point type")
+
+
+def _origin(told: Translation, made: str, prefix: str) -> str:
+    return next((prefix + " + ".join(f.taken) for f in told.fired if made in f.made), made)
+
+
+def explained(result: Fit) -> list[Problem]:
+    """The problems in the file's own spelling, each unexpected name beside the missing one that it most resembles."""
+    import difflib
+
+    spelled = [p._replace(name=_spelling(result, p.name)) if p.kind == "missing" else p for p in result.problems]
+    named = {kind: [p.name for p in spelled if p.kind == kind] for kind in ("missing", "unexpected")}
+    other = {"missing": named["unexpected"], "unexpected": named["missing"]}
+    return [p._replace(detail=_join(p.detail, difflib.get_close_matches(p.name, other.get(p.kind, [])[:200], 1)))
+            for p in spelled]
+
+
+def _spelling(result: Fit, name: str) -> str:
+    """How the fit's dialect would spell a canonical tensor, under its prefix."""
+    spec = result.table.get(name) if result.config is not None else None
+    if spec is None:
+        return name
+    wanted = result.dialect.from_canonical({name: Leaf(spec.shape, spec.dtype, name)}).made
+    return " + ".join(result.prefix + spelled for spelled in wanted) or name
+
+
+def _join(detail: str, nearest: list[str]) -> str:
+    return "; ".join(filter(None, [detail, f"nearest: {nearest[0]}" if nearest else ""]))

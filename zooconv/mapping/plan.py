@@ -1,0 +1,167 @@
+"""The plan of one conversion: every move, proved from headers alone.
+
+    a fit    (source names -> canonical names)   every source tensor consumed once or dropped with a reason
+    a layout (canonical names -> target names)   every target tensor produced once or declared fresh
+    the proof                                    undoing each move gives back each source tensor, element for element
+
+No tensor byte is read to make a plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from zooconv.digest import text_sha256
+from zooconv.errors import CheckFailed
+from zooconv.mapping.expr import Expr, Fill, ShapeError, stream
+from zooconv.mapping.family import Family, Layout, config_facts
+from zooconv.mapping.fit import Fit, Problem
+from zooconv.mapping.rules import Firing, Translation
+from zooconv.tensor import TensorSpec
+
+
+@dataclass(frozen=True)
+class Move:
+    """One target tensor, and the expression over source tensors that it is."""
+
+    target: TensorSpec
+    value: Expr
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a conversion will do, in the order in which it will do it.
+
+    Some dropped tensors go on a condition, which is checked when they are read: those of `same_as` have the bytes of
+    the tensor named there, those of `untrained` still have their start value.
+    """
+
+    family: Family[Any]
+    config: Any
+    dialect: str
+    prefix: str
+    layout: Layout
+    moves: tuple[Move, ...]
+    dropped: dict[str, str]
+    same_as: dict[str, str]
+    untrained: dict[str, Fill]
+    rules: str
+
+    @property
+    def targets(self) -> list[TensorSpec]:
+        """Every tensor of the target file, in its order."""
+        return [move.target for move in self.moves]
+
+    @property
+    def fresh(self) -> list[str]:
+        """The target tensors that no source has."""
+        return [move.target.name for move in self.moves if isinstance(move.value, Fill)]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(spec.nbytes for spec in self.targets)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the target file says of itself, apart from its tree digest."""
+        return {"format": 1, "family": self.family.name, "config": config_facts(self.config),
+                "layout": self.layout.name}
+
+
+def make_plan(found: Fit, layout: Layout, *, fresh: bool = True) -> Plan:
+    """The proved plan from an exact fit to a layout; `fresh=False` leaves out the layout's fresh tensors.
+
+    Raises CheckFailed, listing every offender, where the layout cannot hold what the file has, needs what it has
+    not, or where the moves cannot be undone.
+    """
+    omitted = {name: why for name in found.canonical if (why := layout.omits(name)) is not None}
+    kept = {name: value for name, value in found.canonical.items() if name not in omitted}
+    placed = layout.body.from_canonical(kept)
+    problems = [*_lacking(found, layout), *_misplaced(placed), *_not_undone(found, placed, omitted)]
+    if problems:
+        raise CheckFailed(f"layout {layout.name} cannot be made of this file",
+                          why=map(str, problems), next=f"zooconv layouts {found.family.name}")
+    added = layout.fresh_tensors(found.config) if fresh else ()
+    values = placed.made | {f.name: found.own.get(f.name, (f.start,))[0] for f in added}
+    left = {leaf.name: start for name, (leaf, start) in found.own.items() if name not in values}
+    return Plan(
+        family=found.family, config=found.config, dialect=found.dialect.name, prefix=found.prefix, layout=layout,
+        moves=tuple(Move(TensorSpec(layout.mount + name, value.shape, value.dtype), value)
+                    for name, value in values.items()),
+        dropped=found.dropped | _omitted_sources(found, omitted) | dict.fromkeys(left, _LEFT),
+        same_as={found.prefix + a: found.prefix + b for a, b in found.translation.same_as.items()},
+        untrained=left,
+        rules=rules_digest(found, layout),
+    )
+
+
+_LEFT = "added by another layout, still at its start value"
+
+
+def rules_digest(found: Fit, layout: Layout) -> str:
+    """SHA-256 of everything that decides which bytes go where: both tables, mount, omissions, fresh tensors."""
+    lines = [found.family.name, str(found.dialect), layout.mount, str(layout.body),
+             *(f"fresh {f.name} {f.shape} {f.fill}" for f in layout.fresh_tensors(found.config))]
+    return text_sha256("\n".join(lines))
+
+
+def _lacking(found: Fit, layout: Layout) -> Iterator[Problem]:
+    for name in found.table:
+        if name not in found.canonical and layout.omits(name) is None:
+            yield Problem("missing", name, f"{found.dialect.name} has none; another layout may do without")
+
+
+def _misplaced(placed: Translation) -> Iterator[Problem]:
+    for name in placed.unmatched:
+        yield Problem("unplaced", name, "no rule of the layout has a place for it")
+    for name, absent in placed.incomplete.items():
+        yield Problem("incomplete", name, f"needs {', '.join(absent)}")
+    for name, why in placed.misshapen.items():
+        yield Problem("shape", name, why)
+    for name in placed.clashes:
+        yield Problem("twice", name, "two canonical tensors claim it")
+
+
+def _not_undone(found: Fit, placed: Translation, omitted: dict[str, str]) -> Iterator[Problem]:
+    """Undo every move, symbolically: the layout's rules forwards, then the source's rules backwards."""
+    canonical: dict[str, Expr] = {}
+    for firing in placed.fired:
+        canonical.update(_undo(firing, placed.made, forward=True))
+    for firing in found.translation.fired:
+        lost = [name for name in firing.made if name in omitted]
+        if len(lost) == len(firing.made):
+            continue
+        if lost or any(name not in canonical for name in firing.made):
+            yield Problem("torn", " + ".join(firing.taken), "only a part of it has a place in the layout")
+            continue
+        undone = _undo(firing, canonical, forward=False)
+        for name in firing.taken:
+            if not _is_source(found.prefix + name, undone.get(name)):
+                yield Problem("not undone", found.prefix + name, f"the way back gives {undone.get(name)}")
+
+
+def _undo(firing: Firing, values: dict[str, Expr], *, forward: bool) -> dict[str, Expr]:
+    """What a firing took, made again of what it made."""
+    op = firing.rule.op
+    turn = op.forward if forward else op.backward
+    try:
+        back = turn(tuple(values[name] for name in firing.made), len(firing.taken))
+    except ShapeError:
+        return {}
+    return dict(zip(firing.taken, back, strict=True))
+
+
+def _is_source(name: str, value: Expr | None) -> bool:
+    """Is this expression the source tensor itself, up to its shape, every byte in its place?"""
+    if value is None:
+        return False
+    source = stream(value)
+    return source is not None and source.name == name and source.nbytes == value.nbytes
+
+
+def _omitted_sources(found: Fit, omitted: dict[str, str]) -> dict[str, str]:
+    return {found.prefix + taken: omitted[firing.made[0]]
+            for firing in found.translation.fired if firing.made[0] in omitted
+            for taken in firing.taken}

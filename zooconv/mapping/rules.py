@@ -1,0 +1,216 @@
+"""Rules and dialects: a way of naming a family's tensors, as a table that runs in both directions.
+
+    TIMM = Dialect("timm", [
+        rename("stem.{i}.{wb}",                        "downsample_layers.0.{i}.{wb}"),
+        rename("stages.{s}.blocks.{b}.mlp.fc{n}.{wb}", "stages.{s}.{b}.pwconv{n}.{wb}", linear),
+        drop("head.fc.{wb}", "classifier"),
+    ])
+
+The left side is the dialect's, the right side the family's canonical naming. The first rule that matches a name has
+it. A merge or a split has several templates on one side; all templates of a rule bind the same variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from zooconv.mapping.expr import Expr, ShapeError
+from zooconv.mapping.ops import Op, identity
+from zooconv.mapping.template import Template
+
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Tensors of a dialect (`sources`) and the canonical tensors (`targets`) that `op` makes of them."""
+
+    sources: tuple[Template, ...]
+    targets: tuple[Template, ...]
+    op: Op = identity
+
+    def __post_init__(self) -> None:
+        bound = self.sources[0].variables
+        for template in (*self.sources, *self.targets):
+            if template.variables != bound:
+                odd = ", ".join(sorted(template.variables ^ bound))
+                raise ValueError(f"rule {self}: {{{odd}}} stands on one side only, so the rule has no inverse")
+
+    def __str__(self) -> str:
+        left, right = (" + ".join(map(str, side)) for side in (self.sources, self.targets))
+        return f"{left} -> {right}" + ("" if self.op == identity else f"  [{self.op}]")
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A tensor of a dialect that no backbone has, and why.
+
+    With `same_as`, it is a second name of another tensor: its bytes are compared with that tensor's before it goes.
+    """
+
+    source: Template
+    reason: str
+    same_as: Template | None = None
+
+    def __str__(self) -> str:
+        return f"{self.source} -> dropped: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """A named table of rules from a way of naming to the canonical one.
+
+    `lacks` names canonical tensors that this dialect never holds (a layout without the final norm, say). The first
+    rule is the anchor: recognition looks for its names to find the prefix under which a backbone stands.
+    """
+
+    name: str
+    rules: Sequence[Rule | Drop]
+    lacks: Sequence[Template] = ()
+
+    @property
+    def anchor(self) -> Template:
+        for rule in self.rules:
+            if isinstance(rule, Rule):
+                return rule.sources[0]
+        raise ValueError(f"dialect {self.name!r} has no rule")
+
+    @property
+    def aliases(self) -> tuple[Drop, ...]:
+        """The rules for second names. A file of this dialect has them all; without them it is another dialect's."""
+        return tuple(r for r in self.rules if isinstance(r, Drop) and r.same_as)
+
+    def lacking(self, name: str) -> bool:
+        return any(template.match(name) is not None for template in self.lacks)
+
+    def drop_reason(self, name: str) -> str | None:
+        """Why a tensor of this name is dropped, if a drop rule says so."""
+        for rule in self.rules:
+            if isinstance(rule, Drop) and rule.source.match(name) is not None:
+                return rule.reason
+        return None
+
+    def to_canonical(self, tensors: Mapping[str, Expr]) -> Translation:
+        """The canonical tensors that these make, and what became of each of them."""
+        return _translate(self.rules, tensors, back=False)
+
+    def from_canonical(self, tensors: Mapping[str, Expr]) -> Translation:
+        """This dialect's tensors, made of canonical ones."""
+        return _translate([r for r in self.rules if isinstance(r, Rule)], tensors, back=True)
+
+    def __str__(self) -> str:
+        """The canonical spelling of the table, which the rules digest is made of."""
+        return "\n".join([self.name, *map(str, self.rules), *(f"lacks {t}" for t in self.lacks)])
+
+
+@dataclass(frozen=True)
+class Firing:
+    """One use of a rule: these tensors of the one side made those of the other."""
+
+    rule: Rule
+    taken: Names
+    made: Names
+
+
+@dataclass
+class Translation:
+    """What a table of rules makes of a set of tensors, and where it does not fit them."""
+
+    made: dict[str, Expr] = field(default_factory=dict)
+    fired: list[Firing] = field(default_factory=list)
+    dropped: dict[str, str] = field(default_factory=dict)
+    same_as: dict[str, str] = field(default_factory=dict)
+    unmatched: list[str] = field(default_factory=list)
+    incomplete: dict[str, Names] = field(default_factory=dict)
+    clashes: dict[str, Names] = field(default_factory=dict)
+    misshapen: dict[str, str] = field(default_factory=dict)
+
+
+def _translate(rules: Sequence[Rule | Drop], tensors: Mapping[str, Expr], *, back: bool) -> Translation:
+    result = Translation()
+    gathered: dict[tuple[int, Names], tuple[Names, dict[str, Expr]]] = {}
+    for name, value in tensors.items():
+        for index, rule in enumerate(rules):
+            if isinstance(rule, Drop):
+                if (bound := rule.source.match(name)) is not None:
+                    result.dropped[name] = rule.reason
+                    if rule.same_as is not None:
+                        result.same_as[name] = rule.same_as.render(bound) or ""
+                    break
+            elif (sides := _sides(rule, name, back=back)) is not None:
+                takes, makes = sides
+                gathered.setdefault((index, makes), (takes, {}))[1][name] = value
+                break
+        else:
+            result.unmatched.append(name)
+    for (index, makes), (takes, values) in gathered.items():
+        rule = rules[index]
+        assert isinstance(rule, Rule)
+        _fire(result, Firing(rule, takes, makes), values, back=back)
+    return result
+
+
+def _sides(rule: Rule, name: str, *, back: bool) -> tuple[Names, Names] | None:
+    """All names that `rule` takes and makes where `name` is one of those it takes."""
+    here, there = (rule.targets, rule.sources) if back else (rule.sources, rule.targets)
+    for template in here:
+        if (bound := template.match(name)) is not None:
+            takes = [t.render(bound) for t in here]
+            makes = [t.render(bound) for t in there]
+            if None not in takes and None not in makes:
+                return tuple(t for t in takes if t is not None), tuple(m for m in makes if m is not None)
+    return None
+
+
+def _fire(result: Translation, firing: Firing, values: Mapping[str, Expr], *, back: bool) -> None:
+    absent = tuple(name for name in firing.taken if name not in values)
+    if absent:
+        result.incomplete.update(dict.fromkeys(firing.made, absent))
+        return
+    op = firing.rule.op
+    try:
+        turn = op.backward if back else op.forward
+        made = turn(tuple(values[name] for name in firing.taken), len(firing.made))
+    except ShapeError as error:
+        result.misshapen.update(dict.fromkeys(firing.taken, str(error)))
+        return
+    for name, value in zip(firing.made, made, strict=True):
+        if name in result.made:
+            result.clashes[name] = (*result.clashes.get(name, ()), *firing.taken)
+        result.made[name] = value
+    result.fired.append(firing)
+
+
+def _templates(texts: str | Iterable[str]) -> tuple[Template, ...]:
+    return tuple(map(Template, [texts] if isinstance(texts, str) else texts))
+
+
+def rename(source: str, target: str, op: Op = identity) -> Rule:
+    """One tensor, under the canonical name, through `op`."""
+    return Rule(_templates(source), _templates(target), op)
+
+
+def keep(*names: str) -> list[Rule]:
+    """Tensors whose names are canonical already."""
+    return [rename(name, name) for name in names]
+
+
+def merge(sources: Iterable[str], target: str, op: Op) -> Rule:
+    """Several tensors that are one in the canonical naming."""
+    return Rule(_templates(sources), _templates(target), op)
+
+
+def split(source: str, targets: Iterable[str], op: Op) -> Rule:
+    """One tensor that is several in the canonical naming."""
+    return Rule(_templates(source), _templates(targets), op)
+
+
+def drop(source: str, reason: str) -> Drop:
+    """A tensor that no backbone has, and why."""
+    return Drop(Template(source), reason)
+
+
+def same_as(source: str, other: str) -> Drop:
+    """A second name of the dialect's tensor `other`: proved equal to it, then dropped."""
+    return Drop(Template(source), f"second name of {other}", Template(other))

@@ -1,0 +1,132 @@
+"""Names of tensors as templates: `stages.{s}.blocks.{b}.mlp.fc{n}.{wb}`.
+
+A template matches whole names and runs both ways: `match` reads the bindings off a name, `render` writes the name
+back, and one is the inverse of the other.
+
+    {s}                  an integer, without leading zeros
+    {2*s+1}  {s-1}       an affine function of one: matches only what an integer s >= 0 gives
+    {p:weight|bias}      one of these words
+    {wb}                 short for {wb:weight|bias}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+Bindings = Mapping[str, int | str]
+
+_FIELD = re.compile(r"\{([^{}]*)\}")
+_AFFINE = re.compile(r"(?:([1-9][0-9]*)\*)?([A-Za-z]\w*)([+-][0-9]+)?")
+_CHOICE = re.compile(r"([A-Za-z]\w*):([\w.]+(?:\|[\w.]+)*)")
+_SHORT = {"wb": "wb:weight|bias"}
+
+
+@dataclass(frozen=True, slots=True)
+class Integer:
+    """The field `{scale*name+shift}`."""
+
+    name: str
+    scale: int = 1
+    shift: int = 0
+
+    pattern = "(0|[1-9][0-9]*)"
+
+    def read(self, text: str) -> int | None:
+        value, rest = divmod(int(text) - self.shift, self.scale)
+        return value if rest == 0 and value >= 0 else None
+
+    def write(self, value: int | str) -> str | None:
+        number = self.scale * int(value) + self.shift
+        return str(number) if number >= 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The field `{name:word|word}`."""
+
+    name: str
+    words: tuple[str, ...]
+
+    @property
+    def pattern(self) -> str:
+        return f"({'|'.join(map(re.escape, self.words))})"
+
+    def read(self, text: str) -> str | None:
+        return text
+
+    def write(self, value: int | str) -> str | None:
+        return value if isinstance(value, str) and value in self.words else None
+
+
+@dataclass(frozen=True)
+class Template:
+    """An anchored, invertible pattern of names. Raises ValueError for a text that is none."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        for before, after in pairwise(self.parts):
+            if isinstance(before, Integer) and isinstance(after, Integer):
+                raise ValueError(f"template {self.text!r}: two integers touch, "  # noqa: TRY004 - it is the text's value
+                                 "so a name could be read in two ways")
+
+    @cached_property
+    def parts(self) -> tuple[str | Integer | Choice, ...]:
+        pieces = _FIELD.split(self.text)
+        if any(c in literal for literal in pieces[::2] for c in "{}"):
+            raise ValueError(f"template {self.text!r}: a brace is left open")
+        fields = [_field(self.text, piece) if i % 2 else piece for i, piece in enumerate(pieces)]
+        return tuple(field for field in fields if field != "")
+
+    @cached_property
+    def fields(self) -> tuple[Integer | Choice, ...]:
+        return tuple(part for part in self.parts if not isinstance(part, str))
+
+    @cached_property
+    def variables(self) -> frozenset[str]:
+        """The names that a match binds."""
+        return frozenset(field.name for field in self.fields)
+
+    @cached_property
+    def pattern(self) -> str:
+        """The regular expression of the whole name, one group a field."""
+        return "".join(re.escape(part) if isinstance(part, str) else part.pattern for part in self.parts)
+
+    @cached_property
+    def _regex(self) -> re.Pattern[str]:
+        return re.compile(self.pattern, re.ASCII)
+
+    def match(self, name: str) -> dict[str, int | str] | None:
+        """The bindings under which this template is `name`, or None."""
+        found = self._regex.fullmatch(name)
+        if found is None:
+            return None
+        bindings: dict[str, int | str] = {}
+        for field, text in zip(self.fields, found.groups(), strict=True):
+            value = field.read(text)
+            if value is None or bindings.setdefault(field.name, value) != value:
+                return None
+        return bindings
+
+    def render(self, bindings: Bindings) -> str | None:
+        """The name under these bindings, or None where it would have a negative index or an unknown word."""
+        pieces = [part if isinstance(part, str) else part.write(bindings[part.name]) for part in self.parts]
+        return None if None in pieces else "".join(p for p in pieces if p is not None)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _field(template: str, text: str) -> Integer | Choice:
+    text = _SHORT.get(text, text)
+    if affine := _AFFINE.fullmatch(text):
+        scale, name, shift = affine.groups()
+        return Integer(name, int(scale or 1), int(shift or 0))
+    if choice := _CHOICE.fullmatch(text):
+        return Choice(choice[1], tuple(choice[2].split("|")))
+    raise ValueError(f"template {template!r}: cannot read {{{text}}}; "
+                     "write {s}, {2*s+1}, {p:weight|bias} or {wb}")
