@@ -1,0 +1,3 @@
+from zooconv.cli.app import main
+
+main()

@@ -1,0 +1,79 @@
+"""The mandatory validation of what was written: the file is opened again, and nothing is taken from memory.
+
+Our reader must find every tensor of the plan at the byte where the writer's frame has it, with its name, shape and
+dtype, and every record's bytes must have the CRC-32 that was measured on their way out. With `digests`, every tensor
+is hashed once more as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from zooconv.checkpoint.open import open_checkpoint
+from zooconv.checkpoint.write import Writer
+from zooconv.digest import TensorDigest, crc32
+from zooconv.errors import CheckFailed, UnsafeFile
+from zooconv.execute import Written
+from zooconv.mapping.plan import Plan
+from zooconv.pump import CHUNK
+from zooconv.tensor import LazyTensor
+
+
+def check_written(path: Path, plan: Plan, writer: Writer, written: Written, *, digests: bool = False) -> None:
+    """Hold the file at `path` against the plan and the pass that wrote it.
+
+    Raises CheckFailed, listing every tensor that is not as planned.
+    """
+    try:
+        checkpoint = open_checkpoint(path)
+    except UnsafeFile as error:
+        raise CheckFailed("the file that was written cannot be read back", why=[str(error)], next=_NEXT) from None
+    with checkpoint:
+        wrong = [f"{spec.name}: not in the file" for spec in plan.targets if spec.name not in checkpoint.tensors]
+        wrong += [f"{name}: not in the plan" for name in checkpoint.tensors.keys() - {s.name for s in plan.targets}]
+        if not wrong:
+            for offset, crc, digest in zip(writer.offsets, written.crcs, written.target, strict=True):
+                tensor = checkpoint.tensors[digest.name]
+                wrong += [f"{digest.name}: {why}" for why in _faults(tensor, digest, offset, crc, digests=digests)]
+    if wrong:
+        raise CheckFailed(f"the file that was written is not as planned: {len(wrong)} tensors", why=wrong[:20],
+                          next=_NEXT)
+
+
+def tensor_digests(tensors: Mapping[str, LazyTensor]) -> list[TensorDigest]:
+    """SHA-256 of every tensor of an open checkpoint, from its file."""
+    return [TensorDigest(name, t.dtype, t.shape, _reread(t, sha=True)[1]) for name, t in tensors.items()]
+
+
+_NEXT = "the disk or the memory may be failing; nothing was put in place"
+
+
+def _faults(tensor: LazyTensor, digest: TensorDigest, offset: int, crc: int, *, digests: bool) -> Sequence[str]:
+    if (tensor.dtype, tensor.shape) != (digest.dtype, digest.shape):
+        return [f"has {tensor.dtype} {tensor.shape}, must have {digest.dtype} {digest.shape}"]
+    if tensor.nbytes and (tensor.offset != offset or not tensor.fills_record):
+        return [f"lies at byte {tensor.offset:,}, must lie at {offset:,}"]
+    found, sha256 = _reread(tensor, sha=digests)
+    if found != crc or tensor.record.crc not in (None, crc):
+        return [f"its bytes have the CRC-32 {found:08x}, must have {crc:08x}"]
+    if digests and sha256 != digest.sha256:
+        return [f"its bytes have the SHA-256 {sha256}, must have {digest.sha256}"]
+    return []
+
+
+def _reread(tensor: LazyTensor, *, sha: bool) -> tuple[int, str]:
+    """CRC-32 of a dense tensor's bytes on disk and, if asked for, their SHA-256."""
+    crc, digest = 0, hashlib.sha256()
+    if tensor.strides is not None:
+        data = tensor.array().tobytes()
+        return crc32(data), hashlib.sha256(data).hexdigest()
+    buffer = memoryview(bytearray(min(CHUNK, tensor.nbytes)))
+    for at, size in tensor.chunks(CHUNK):
+        view = buffer[:size]
+        tensor.file.read_into(view, at)
+        crc = crc32(view, crc)
+        if sha:
+            digest.update(view)
+    return crc, digest.hexdigest()

@@ -1,0 +1,82 @@
+"""What all verbs share: the flags --json and -q, how a failure ends, and the options of a conversion."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from zooconv import settings
+from zooconv.errors import ZooError
+from zooconv.options import Options
+from zooconv.output import Output
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only what a script needs.")]
+
+
+def verb(function: Callable[..., None]) -> Callable[..., None]:
+    """A command: `function` is given an `out`, `--json` and `-q` choose it, and a known failure is told plainly."""
+    signature = inspect.signature(function, eval_str=True)
+    flags = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+             for name, kind in (("json", Json), ("quiet", Quiet))]
+
+    @functools.wraps(function)
+    def run(**given: Any) -> None:
+        out = Output(json=given.pop("json"), quiet=given.pop("quiet"))
+        try:
+            function(out, **given)
+        except ZooError as error:
+            if settings.debug():
+                raise
+            out.error(error)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            print("interrupted: nothing was put in place", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+    return _with_parameters(run, [*list(signature.parameters.values())[1:], *flags])
+
+
+def with_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a function the flags of `Options`; it receives them as one argument `options`."""
+    hints = get_type_hints(Options)
+    flags = [inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default,
+                               annotation=Annotated[hints[f.name], typer.Option(
+                                   *f.metadata["flags"], help=f.metadata["help"],
+                                   rich_help_panel=f.metadata["group"], show_default=f.name == "layout")])
+             for f in fields(Options)]
+    names = {f.name for f in fields(Options)}
+
+    @functools.wraps(function)
+    def run(*args: Any, **given: Any) -> None:
+        chosen = Options(**{name: given.pop(name) for name in list(given) if name in names})
+        function(*args, options=chosen, **given)
+
+    mine = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "options"]
+    return _with_parameters(run, [*mine, *flags])
+
+
+def _with_parameters(function: Callable[..., None], parameters: list[inspect.Parameter]) -> Callable[..., None]:
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in parameters}
+    return function
+
+
+def complete_name(incomplete: str) -> list[str]:
+    """Names of the zoo, for the shell's completion."""
+    from zooconv.zoo import zoo
+
+    return [name for model in zoo().models for name in (model.name, *model.aliases) if name.startswith(incomplete)]
+
+
+def complete_layout(incomplete: str) -> list[str]:
+    """Layouts of all families, for the shell's completion."""
+    from zooconv.plugins import families
+
+    return sorted({name for f in families() for name in f.layout_names if name.startswith(incomplete)})

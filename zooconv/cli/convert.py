@@ -1,0 +1,24 @@
+"""zooconv convert FILE"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zooconv.cli.common import verb, with_options
+from zooconv.cli.walk import DryRun, walk
+from zooconv.options import Options
+from zooconv.output import Output
+
+
+@verb
+@with_options
+def convert(out: Output, file: Annotated[Path, typer.Argument(help="A checkpoint: .pth, .pt, .bin, .safetensors, "
+                                                                   "or the index of a sharded one.")],
+            options: Options, dry_run: DryRun = False) -> None:
+    """Convert a checkpoint file to a Detectron2 layout."""
+    from zooconv.names import local
+
+    walk(out, local(file), options, dry_run=dry_run)

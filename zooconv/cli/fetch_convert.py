@@ -1,0 +1,24 @@
+"""zooconv fetch-convert NAME"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from zooconv.cli.common import complete_name, verb, with_options
+from zooconv.cli.walk import DryRun, walk
+from zooconv.options import Options
+from zooconv.output import Output
+
+
+@verb
+@with_options
+def fetch_convert(out: Output, model: Annotated[str, typer.Argument(
+        metavar="NAME", help="A model of the zoo, a hub repository owner/repo[@revision][:file], or a file.",
+        autocompletion=complete_name)], options: Options, dry_run: DryRun = False) -> None:
+    """Download a model's weights and convert them to a Detectron2 layout."""
+    from zooconv.names import resolve
+    from zooconv.zoo import zoo
+
+    walk(out, resolve(model, zoo()), options, dry_run=dry_run)

@@ -1,0 +1,23 @@
+"""zooconv inspect FILE"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zooconv.cli.common import verb
+from zooconv.output import Output
+
+
+@verb
+def inspect(out: Output, file: Annotated[Path, typer.Argument(help="A checkpoint of any kind that zooconv reads.")],
+            ema: Annotated[bool, typer.Option("--ema", help="Look at the averaged weights, if it has some.")] = False,
+            key: Annotated[str | None, typer.Option(help="The key under which the weights stand.")] = None,
+            prefix: Annotated[str | None, typer.Option(help="The prefix of the backbone's tensors.")] = None) -> None:
+    """Say what a checkpoint file is, without running anything in it."""
+    from zooconv import pipeline
+
+    seen = pipeline.inspect(file, ema=ema, key=key, prefix=prefix)
+    out.result(seen.data, seen.text, f"{seen.data['family'] or 'unknown'}")

@@ -1,0 +1,40 @@
+"""zooconv show NAME"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from zooconv.cli.common import complete_name, verb
+from zooconv.output import Output, facts
+
+
+@verb
+def show(out: Output, name: Annotated[str, typer.Argument(help="A model of the zoo, by any of its names.",
+                                                          autocompletion=complete_name)]) -> None:
+    """Show all that is known of one model."""
+    from zooconv.errors import UsageError
+    from zooconv.mapping.family import config_facts, config_text
+    from zooconv.names import HubSource, resolve
+    from zooconv.plugins import family
+    from zooconv.zoo import zoo
+
+    source = resolve(name, zoo())
+    if not isinstance(source, HubSource) or source.model is None:
+        raise UsageError(f"{name} is no model of the zoo", next=f"zooconv fetch-convert {name} --dry-run")
+    model, known = source.model, family(source.model.family)
+    config = known.variants[model.variant]
+    text = facts(
+        ("name", model.name), ("also", ", ".join(model.aliases)),
+        ("is", f"{known.title} {model.variant}  ({config_text(config)})"),
+        ("source", f"https://huggingface.co/{model.repo}  ({model.mb} MB)"), ("licence", model.license),
+        ("input", f"{model.input} x {model.input}, mean {_triple(model.mean)}, std {_triple(model.std)}, on 0..1, RGB"),
+        ("layouts", ", ".join(known.layout_names)), ("next", f"zooconv fetch-convert {model.name} --layout …"),
+    )
+    out.result({**asdict(model), "config": config_facts(config), "layouts": list(known.layout_names)}, text, model.repo)
+
+
+def _triple(values: tuple[float, ...]) -> str:
+    return " ".join(f"{v:g}" for v in values)

@@ -1,0 +1,41 @@
+"""The road with somebody watching: what `convert` and `fetch-convert` share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zooconv.output import Output, table
+
+if TYPE_CHECKING:
+    from zooconv.names import Source
+    from zooconv.options import Options
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan, proved from the headers, and write nothing.")]
+
+
+def walk(out: Output, source: Source, options: Options, *, dry_run: bool) -> None:
+    """Walk the road for one source, and say what happened."""
+    from zooconv.detectron2 import config_yaml
+    from zooconv.names import HubSource
+    from zooconv.pipeline import looking_ahead, run
+    from zooconv.report import summary
+
+    hub = None
+    if isinstance(source, HubSource):
+        from zooconv.hub import Hub
+
+        out.say(f"fetching {source.repo} …")
+        hub = Hub(progress=not (out.json or out.quiet))
+    if dry_run:
+        with looking_ahead(source, options, hub=hub) as preview:
+            moves = [(move.target.name, str(move.value)) for move in preview.plan.moves]
+            text = summary(preview.data) + "\n\n" + table(moves, ("TARGET", "MADE OF"))
+            out.result({**preview.data, "moves": dict(moves)}, text, str(preview.place.path))
+        return
+    with out.progress("writing") as watching:
+        conversion = run(source, options, hub=hub, watching=watching)
+    data = conversion.data
+    out.say(summary(data) + "\n\nIn your Detectron2 config:\n" + config_yaml(data["detectron2"], "  ") + "\n")
+    out.result(data, str(conversion.path), str(conversion.path))

@@ -1,0 +1,134 @@
+"""What a conversion is: the preview that is known before anything is written, and the result with its record."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zooconv import detectron2
+from zooconv.audit import Audit
+from zooconv.checkpoint.open import Checkpoint
+from zooconv.digest import FileDigest, TensorDigest, tree_digest
+from zooconv.execute import Written
+from zooconv.mapping.family import config_facts
+from zooconv.mapping.fit import Fit
+from zooconv.mapping.plan import Plan
+from zooconv.names import Source
+from zooconv.place import Place
+from zooconv.plugins import provider
+from zooconv.registry import Check, Content, Converter, Output, Record, SourceRecord, file_records
+
+if TYPE_CHECKING:
+    from zooconv.hub import Fetched
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A proved plan, with where its tensors come from and where they will go. Nothing has been written."""
+
+    source: Source
+    fetched: Fetched | None
+    checkpoint: Checkpoint
+    audit: Audit | None
+    found: Fit
+    plan: Plan
+    place: Place
+    options: dict[str, Any]
+
+    @property
+    def license(self) -> str:
+        """The weights' licence: the zoo's word, else the repository's, else unknown."""
+        model = self.source.model
+        return (model.license if model else None) or (self.fetched.license if self.fetched else None) or "unknown"
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Everything that is known so far, as plain data."""
+        plan, checkpoint = self.plan, self.checkpoint
+        origin = {"repo": self.fetched.repo, "revision": self.fetched.revision} if self.fetched else {}
+        return {
+            "name": self.place.name,
+            "source": {**origin, "file": str(self.checkpoint.path), "format": checkpoint.format,
+                       "wrapper": list(checkpoint.wrapper), "prefix": plan.prefix,
+                       "tensors": len(checkpoint.tensors)},
+            "family": plan.family.name, "title": plan.family.title, "variant": self.found.variant,
+            "config": config_facts(plan.config), "dialect": plan.dialect,
+            "layout": self.place.layout, "dropped": plan.dropped, "fresh": plan.fresh,
+            "artifact": {"file": str(self.place.path), "format": self.place.format, "tensors": len(plan.targets),
+                         "bytes": plan.nbytes},
+            "license": self.license,
+            "detectron2": detectron2.config_for(plan, str(self.place.path), self.source.model),
+        }
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """An artifact in its place, with all that was measured on the way. `torch` is the version that loaded it."""
+
+    preview: Preview
+    written: Written
+    torch: str | None
+    note: str = ""
+
+    @property
+    def path(self) -> Path:
+        """The artifact's file."""
+        return self.preview.place.path
+
+    @property
+    def source_files(self) -> tuple[FileDigest, ...]:
+        """The source's files, as fetching them or the audit has measured them."""
+        fetched = self.preview.fetched
+        return fetched.files if fetched else self.written.source_files
+
+    @property
+    def content(self) -> Content:
+        """The artifact's tensors, as the registry describes them."""
+        return content(self.written.target)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Everything that is known, as plain data."""
+        data, written = self.preview.data, self.written
+        data["source"] |= {"files": [f._asdict() for f in self.source_files], "tree": content(written.source).tree}
+        data["artifact"] |= {"size": written.file.size, "sha256": written.file.sha256, **self.content.model_dump()}
+        data["checks"] = {name: check.model_dump(exclude_none=True) for name, check in self._checks.items()}
+        data["torch"] = self.torch
+        data["registry"] = str(self.preview.place.registry)
+        return data | ({"note": self.note} if self.note else {})
+
+    @property
+    def record(self) -> Record:
+        """The artifact's line in the registry."""
+        preview, written, plan = self.preview, self.written, self.preview.plan
+        fetched, plugin = preview.fetched, provider(plan.family)
+        return Record(
+            source=SourceRecord(type="hf" if fetched else "local", repo=fetched.repo if fetched else None,
+                                revision=fetched.revision if fetched else None,
+                                files=file_records(self.source_files), content=content(written.source)),
+            converter=Converter(name=plan.family.name, dist=plugin.dist, version=plugin.version, rules=plan.rules,
+                                options=preview.options),
+            layout=preview.place.layout,
+            output=Output(format=preview.place.format, writer=f"zooconv {preview.place.format} 1",
+                          files=file_records((written.file._replace(file=preview.place.file),)),
+                          content=self.content, dropped=len(plan.dropped)),
+            checks=self._checks, license=preview.license,
+            **({"x-note": self.note} if self.note else {}),
+        )
+
+    @property
+    def _checks(self) -> dict[str, Check]:
+        odd = self.written.nonfinite
+        return {"tensors": Check(status="pass"), "load": Check(status="pass" if self.torch else "skip"),
+                "finite": Check(status="skip", nonfinite=list(odd)) if odd else Check(status="pass")}
+
+
+def content(tensors: Iterable[TensorDigest]) -> Content:
+    """A set of tensors, as the registry describes it."""
+    listed = list(tensors)
+    return Content(tree=tree_digest(listed), tensors=len(listed), params=sum(math.prod(t.shape) for t in listed),
+                   dtypes=dict(sorted(Counter(t.dtype for t in listed).items())))

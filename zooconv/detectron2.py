@@ -1,0 +1,88 @@
+"""What Detectron2 wants to know: the config that goes with the weights, and its MODEL.WEIGHTS.
+
+Detectron2 itself is never needed here. Keys: detectron2/config/defaults.py.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zooconv.atomic import write_text
+from zooconv.errors import UsageError
+from zooconv.mapping.plan import Plan
+
+if TYPE_CHECKING:
+    from ruamel.yaml import YAML
+
+    from zooconv.zoo import Model
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def config_for(plan: Plan, weights: str, model: Model | None = None) -> dict[str, Any]:
+    """The part of a Detectron2 config that goes with an artifact, as nested mappings.
+
+    Pixel values are the layout's where it insists, else those that the model was trained with, else ImageNet's.
+    """
+    requires = plan.layout.requires
+    mean = requires.pixel_mean or _scaled(model.mean if model else IMAGENET_MEAN)
+    std = requires.pixel_std or _scaled(model.std if model else IMAGENET_STD)
+    keys = dict(requires.model(plan.config)) if requires.model else {}
+    return {"MODEL": {"WEIGHTS": weights, **keys, "PIXEL_MEAN": list(mean), "PIXEL_STD": list(std)},
+            "INPUT": {"FORMAT": requires.format}}
+
+
+def config_yaml(config: Mapping[str, Any], indent: str = "") -> str:
+    """Nested mappings as YAML, lists in one line."""
+    lines = []
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            lines += [f"{indent}{key}:", config_yaml(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{key}: {value}")
+    return "\n".join(lines)
+
+
+def set_weights(path: Path, weights: str) -> None:
+    """Write MODEL.WEIGHTS into a user's YAML config; comments, order and everything else stay.
+
+    Raises UsageError where the file is no YAML mapping or cannot be written.
+    """
+    yaml, config = _read(path)
+    model = config.setdefault("MODEL", {})
+    if model.get("WEIGHTS") != weights:
+        model["WEIGHTS"] = weights
+        text = io.StringIO()
+        yaml.dump(config, text)
+        write_text(path, text.getvalue())
+
+
+def check_config(path: Path) -> None:
+    """Raise UsageError where `set_weights` would: a file that is no YAML config."""
+    _read(path)
+
+
+def _read(path: Path) -> tuple[YAML, Any]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the config {path}: {error.strerror}") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no YAML", why=[str(error).splitlines()[0]]) from None
+    if not isinstance(config, Mapping) or not isinstance(config.get("MODEL", {}), Mapping):
+        raise UsageError(f"{path} is no Detectron2 config: a YAML mapping, with a mapping MODEL in it")
+    return yaml, config
+
+
+def _scaled(values: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(round(255 * value, 3) for value in values)

@@ -1,0 +1,78 @@
+"""What a file is, said without writing anything: container, family, dialect, config, and what it can become."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from zooconv.checkpoint.open import Checkpoint
+from zooconv.errors import ZooError
+from zooconv.mapping.family import config_facts
+from zooconv.mapping.fit import Fit
+from zooconv.mapping.plan import make_plan
+from zooconv.output import facts, megabytes, some
+from zooconv.plugins import families
+from zooconv.recognise import recognise
+from zooconv.report import dropped_lines, identity_line
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A checkpoint's description as plain data; `error` says why no family has it, if none has."""
+
+    data: dict[str, Any]
+    error: ZooError | None = None
+
+    @property
+    def text(self) -> str:
+        """The description for people."""
+        data = self.data
+        dtypes = ", ".join(f"{n} {dtype}" for dtype, n in data["dtypes"].items())
+        head = [("file", data["file"]), ("container", data["format"]),
+                ("weights under", ".".join(data["wrapper"])), ("beside them", some(data["beside"], 6)),
+                ("tensors", f"{data['tensors']}  ({dtypes}; {data['params']:,} elements, {megabytes(data['bytes'])})"),
+                ("tied", some([f"{a} = {b}" for a, b in data["tied"]]))]
+        if self.error is not None:
+            return facts(*head, ("is", "\n".join(["not recognised: " + self.error.what, *self.error.why])))
+        mine = {**data, "source": {"prefix": data["prefix"]}}
+        return facts(*head, ("is", identity_line(mine)),
+                     ("would drop", "\n".join(dropped_lines(data["dropped"])) or "nothing"),
+                     ("can become", ", ".join(data["layouts"])),
+                     ("cannot become", "\n".join(f"{name}: {why}" for name, why in data["not_layouts"].items())))
+
+
+def inspect_checkpoint(checkpoint: Checkpoint, prefix: str | None = None) -> Inspection:
+    """Describe an open checkpoint. What no family recognises is described as far as it goes."""
+    tensors = checkpoint.tensors
+    data: dict[str, Any] = {
+        "file": str(checkpoint.path), "format": checkpoint.format, "wrapper": list(checkpoint.wrapper),
+        "beside": list(checkpoint.beside), "tied": checkpoint.tied, "tensors": len(tensors),
+        "params": sum(math.prod(t.shape) for t in tensors.values()), "bytes": sum(t.nbytes for t in tensors.values()),
+        "dtypes": dict(sorted(Counter(t.dtype for t in tensors.values()).items())),
+    }
+    try:
+        found = recognise(checkpoint.specs, families(), what=checkpoint.path.name, prefix=prefix)
+    except ZooError as error:
+        return Inspection(data | {"family": None, "why": [error.what, *error.why]}, error)
+    layouts, not_layouts = _layouts(found)
+    return Inspection(data | {
+        "family": found.family.name, "title": found.family.title, "dialect": found.dialect.name, "prefix": found.prefix,
+        "config": config_facts(found.config), "variant": found.variant, "dropped": found.dropped,
+        "layouts": layouts, "not_layouts": not_layouts,
+    })
+
+
+def _layouts(found: Fit) -> tuple[list[str], dict[str, str]]:
+    """The layouts that a file can become, by all their names, and those that it cannot, with the reason."""
+    can: list[str] = []
+    cannot: dict[str, str] = {}
+    for layout in found.family.layouts:
+        try:
+            make_plan(found, layout)
+        except ZooError as error:
+            cannot[layout.name] = "; ".join(error.why)
+        else:
+            can += layout.names
+    return can, cannot

@@ -1,0 +1,83 @@
+"""What is this file? Header names and shapes -> family, dialect, config.
+
+Every dialect of every family, and every layout, is held against the tensors. An exact fit is accepted; several exact
+fits are accepted only where they mean the same; anything else is refused, with all that stands in the way of the
+nearest one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from zooconv.errors import CheckFailed, UsageError
+from zooconv.mapping.family import Family, config_text
+from zooconv.mapping.fit import Fit, explained, fit, prefixes
+from zooconv.tensor import TensorSpec
+
+SHOWN = 20
+
+
+def recognise(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]], *, what: str,
+              prefix: str | None = None) -> Fit:
+    """The one reading of these tensors. `what` names the file in messages; `prefix` settles which backbone is meant.
+
+    Raises CheckFailed where nothing fits exactly, UsageError where two readings disagree.
+    """
+    families = list(families)
+    fits: list[Fit] = []
+    for layouts in (False, True):  # an upstream's own naming comes first; then files that zooconv or a project wrote
+        fits += [f for f in all_fits(tensors, families, prefix, layouts=layouts) if f.fitted]
+        if exact := [f for f in fits if f.exact]:
+            break
+    else:
+        raise _refusal(tensors, families, fits, what)
+    readings = {_meaning(f) for f in exact}
+    if len(readings) > 1:
+        choices = sorted({f.prefix for f in exact})
+        raise UsageError(f"{what} can be read in {len(readings)} ways",
+                         why=[f"{f.family.name}, {f.dialect.name} names, {f.prefix or 'no'} prefix" for f in exact],
+                         next=f"say which: --prefix {choices[-1]}")
+    return exact[0]
+
+
+def all_fits(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]], prefix: str | None = None,
+             *, layouts: bool) -> Iterator[Fit]:
+    """Every dialect, or every layout, of every family, under every prefix where its anchor stands."""
+    for family in families:
+        sources = [(dialect, None) for dialect in family.dialects]
+        for dialect, layout in [(layout.body, layout) for layout in family.layouts] if layouts else sources:
+            for found in prefixes(dialect, tensors):
+                if prefix is None or found == prefix:
+                    yield fit(family, dialect, tensors, found, layout)
+
+
+def _meaning(found: Fit) -> tuple[object, ...]:
+    """Two fits mean the same when each canonical tensor is made of the same source tensors in the same way."""
+    made = sorted((name, str(value)) for name, value in found.translation.made.items())
+    return found.family.name, found.prefix, tuple(made)
+
+
+def _refusal(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]], fits: list[Fit],
+             what: str) -> CheckFailed:
+    for family in families:
+        for refusal in family.refusals:
+            for dialect in family.dialects:
+                for prefix in prefixes(dialect, tensors):
+                    if refusal.applies(tensors, prefix):
+                        return CheckFailed(f"{what} is not a {family.title} that its Detectron2 layouts can hold",
+                                           why=[refusal.reason], next=f"zooconv list --family {family.name}")
+    if not fits:
+        names = list(tensors)
+        return CheckFailed(f"{what} holds no backbone that any family here knows",
+                           why=[f"{len(names)} tensors: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}"],
+                           next="zooconv plugins  (shows the families that are installed)")
+    near = min(fits, key=lambda f: (len(f.problems) - f.fitted, len(f.problems)))
+    problems = explained(near)
+    config = f" ({config_text(near.config)})" if near.config is not None else ""
+    lines = [str(p) for p in problems[:SHOWN]]
+    if len(problems) > SHOWN:
+        lines.append(f"… and {len(problems) - SHOWN} more")
+    return CheckFailed(f"{what} is nearly a {near.family.title} in {near.dialect.name} names{config}, "
+                       f"but {len(problems)} tensor{'s do' if len(problems) > 1 else ' does'} not fit",
+                       why=lines, next="nothing was written; check that the file is whole and unmodified")

@@ -1,0 +1,235 @@
+"""registry.json: one record per artifact, and nothing in it that is not a function of its inputs.
+
+    {
+     "schema": 1,
+     "artifacts": {
+      "convnext_tiny_22k/d2": {"converter": …, "layout": "d2", "license": …, "output": …, "source": …, "checks": …},
+     }
+    }
+
+Sorted, one line per artifact, so that `git diff` shows what changed. The file is read strictly, written whole under a
+lock, and replaced in one step. No time, host or absolute path stands in it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from zooconv.atomic import drafting, locked
+from zooconv.digest import FileDigest, canonical_json
+from zooconv.errors import UsageError
+
+SCHEMA = 1
+NAME = r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*){0,2}"
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class File(_Strict):
+    """A file of a source or an artifact: its name (an artifact's is relative to the registry), bytes and SHA-256."""
+
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+=@-]*(/[A-Za-z0-9_][A-Za-z0-9_.+=@-]*)*\z",
+                               max_length=512)]
+    size: Count
+    sha256: Sha256
+
+
+class Content(_Strict):
+    """A set of tensors: its tree digest, how many there are, of how many elements, of which dtypes."""
+
+    tree: Sha256
+    tensors: Count
+    params: Count
+    dtypes: dict[str, Count]
+
+
+class SourceRecord(_Strict):
+    """Where the weights came from: a commit of a hub repository, an address, or a local file."""
+
+    type: Literal["hf", "url", "local"]
+    repo: str | None = None
+    url: Annotated[str, Field(pattern=r"^https://")] | None = None
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}\z")] | None = None
+    files: Annotated[list[File], Field(min_length=1)]
+    content: Content | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> SourceRecord:
+        needs = {"hf": (self.repo, self.revision), "url": (self.url,), "local": ()}[self.type]
+        if None in needs:
+            raise ValueError(f"a source of type {self.type} says where it is: repo and revision, or url")
+        return self
+
+
+class Converter(_Strict):
+    """What made the artifact: family, its distribution, the digest of its rule tables, the options that mattered."""
+
+    name: str
+    dist: str
+    version: str
+    rules: Sha256
+    options: dict[str, Any] = {}
+
+
+class Output(_Strict):
+    """The artifact."""
+
+    format: Literal["pth", "safetensors"]
+    writer: str | None = None
+    files: Annotated[list[File], Field(min_length=1)]
+    content: Content
+    dropped: Annotated[int, Field(ge=0)] | None = None
+
+
+class Check(BaseModel):
+    """The outcome of a check, and what it measured: for finiteness, the tensors that hold NaN or Inf."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    status: Literal["pass", "skip"]
+    nonfinite: list[str] | None = None
+
+
+class Record(BaseModel):
+    """One artifact. Keys that start with `x-` are the user's own."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    source: SourceRecord
+    converter: Converter
+    layout: str
+    output: Output
+    checks: dict[str, Check] = {}
+    license: Annotated[str, Field(max_length=128)]
+
+    @model_validator(mode="after")
+    def _no_strangers(self) -> Record:
+        strange = [key for key in self.model_extra or () if not key.startswith("x-")]
+        if strange:
+            raise ValueError(f"unknown key {', '.join(strange)}; a key of your own starts with x-")
+        return self
+
+    @property
+    def path(self) -> str:
+        """The artifact's file, relative to the registry."""
+        return self.output.files[0].file
+
+
+class Registry:
+    """The records of a registry file, by name."""
+
+    def __init__(self, path: Path, records: dict[str, Record]) -> None:
+        self.path, self.records = path, records
+
+    @classmethod
+    def read(cls, path: Path) -> Registry:
+        """The registry at `path`; an empty one where there is no file.
+
+        Raises UsageError, saying what is wrong, for a file that is not a registry, is newer than this program, or
+        holds the marks of an unfinished merge.
+        """
+        try:
+            text = path.read_bytes().decode("utf-8-sig")
+        except FileNotFoundError:
+            return cls(path, {})
+        except (OSError, UnicodeDecodeError) as error:
+            raise _broken(path, str(error)) from None
+        return cls(path, _parse(path, text))
+
+    def artifact(self, record: Record) -> Path:
+        """Where a record's file lies."""
+        return self.path.parent / record.path
+
+    def owner(self, file: str) -> str | None:
+        """The name under which a file is recorded."""
+        return next((name for name, record in self.records.items() if record.path == file), None)
+
+    def put(self, name: str, record: Record) -> None:
+        """Record an artifact, in the place of any other record of the same file."""
+        for other in [n for n, r in self.records.items() if r.path == record.path]:
+            del self.records[other]
+        self.records[name] = record
+
+    def text(self) -> str:
+        """The canonical text: what is written, byte for byte."""
+        lines = [f"  {json.dumps(name)}: {canonical_json(record.model_dump(exclude_none=True))}"
+                 for name, record in sorted(self.records.items())]
+        body = "\n" + ",\n".join(lines) + "\n " if lines else ""
+        return f'{{\n "schema": {SCHEMA},\n "artifacts": {{{body}}}\n}}\n'
+
+
+def update(path: Path, change: Callable[[Registry], None]) -> Registry:
+    """Read, change and replace the registry under its lock; not written where nothing changed.
+
+    Raises UsageError where the file is no registry or cannot be written.
+    """
+    with locked(path.with_name(f"{path.name}.update")):
+        registry = Registry.read(path)
+        change(registry)
+        text = registry.text()
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            with drafting(path) as draft:
+                draft.write(text.encode())
+                draft.commit()
+    return registry
+
+
+def file_records(digests: tuple[FileDigest, ...]) -> list[File]:
+    """File digests as records; a name that a registry cannot spell is spelled with underscores."""
+    return [File(file=re.sub(r"[^A-Za-z0-9_.+=@-]|^[^A-Za-z0-9_]", "_", d.file), size=d.size, sha256=d.sha256)
+            for d in digests]
+
+
+def _parse(path: Path, text: str) -> dict[str, Record]:
+    if re.search(r"^(<{7}|={7}|>{7})", text, re.MULTILINE):
+        raise _broken(path, "it holds the marks of a merge conflict", "resolve the conflict, then: zooconv verify")
+    try:
+        table = json.loads(text, object_pairs_hook=_no_twice, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise _broken(path, str(error)) from None
+    if not isinstance(table, dict) or not isinstance(table.get("schema"), int):
+        raise _broken(path, "it has no schema number")
+    if table["schema"] > SCHEMA:
+        raise _broken(path, f"it has schema {table['schema']}; this zooconv knows {SCHEMA}", "pip install -U zooconv")
+    strange = table.keys() - {"$schema", "schema", "artifacts"}
+    artifacts = table.get("artifacts")
+    if table["schema"] != SCHEMA or strange or not isinstance(artifacts, dict):
+        raise _broken(path, f"unknown keys: {', '.join(strange)}" if strange else "it has no artifacts")
+    records = {}
+    for name, data in artifacts.items():
+        if not re.fullmatch(NAME, name) or ".." in name or len(name) > 128:
+            raise _broken(path, f"{name!r:.80} is no name of an artifact")
+        try:
+            records[name] = Record.model_validate(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise _broken(path, f"{name}: {where}: {first['msg']}") from None
+    return records
+
+
+def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in made:
+            raise ValueError(f"{key!r:.80} stands twice")
+        made[key] = value
+    return made
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is no number of a registry")
+
+
+def _broken(path: Path, why: str, next_: str = "") -> UsageError:
+    return UsageError(f"{path} is no registry that zooconv can use", why=[why, "it was not touched"],
+                      next=next_ or "mend it, or name another: --registry FILE")
