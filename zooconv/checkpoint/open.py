@@ -134,7 +134,7 @@ CONTAINERS: list[tuple[Callable[[bytes], bool], str, Reader | None, str]] = [
     (lambda head: head[:4] == b"PK\3\4", "torch zip", read_torch_zip, ""),
     (lambda head: head.lstrip()[:1] == b"{", "shard index", None, ""),
     (lambda head: head[:23] == b"version https://git-lfs", "a git-lfs pointer, not the weights", None, "git lfs pull"),
-    (lambda head: head[:10] == b"\x80\x02\x8a\x0al\xfc\x9cF\xf9", "a torch file of before version 1.6", None, _RESAVE),
+    (lambda head: head[:9] == b"\x80\x02\x8a\x0al\xfc\x9cF\xf9", "a torch file of before version 1.6", None, _RESAVE),
     (lambda head: head[257:262] == b"ustar", "a tar archive, or a torch file of before version 0.2", None, _RESAVE),
     (lambda head: head[:1] == b"\x80", "a plain pickle", None, _RESAVE),
     (lambda head: head[:6] == b"\x93NUMPY", "a numpy array", None, _RESAVE),

@@ -29,9 +29,9 @@ _HARMFUL_MODULES = frozenset(
     "venv zipimport pkgutil pydoc doctest linecache distutils setuptools IPython".split()
 )
 _HARMFUL_NAMES = frozenset(
-    "types.FunctionType types.CodeType types.LambdaType operator.attrgetter operator.methodcaller _operator.attrgetter "
-    "_operator.methodcaller torch.load torch.hub.load torch.jit.load torch.serialization.load numpy.load joblib.load "
-    "numpy.testing._private.utils.runstring".split()
+    "io.open _io.open io.FileIO _io.FileIO codecs.open types.FunctionType types.CodeType types.LambdaType "
+    "operator.attrgetter operator.methodcaller _operator.attrgetter _operator.methodcaller torch.load torch.hub.load "
+    "torch.jit.load torch.serialization.load numpy.load joblib.load numpy.testing._private.utils.runstring".split()
 )
 _HARMFUL_BUILTINS = frozenset(
     "eval exec execfile compile open file input raw_input __import__ reload breakpoint getattr setattr delattr globals "

@@ -1,0 +1,68 @@
+# Everything here is thin: the tool does the work, and `make` sets it up and calls it.
+
+PYTHON ?= python3
+VENV ?= .venv
+# What pip is told besides, such as an --index-url with a CPU build of torch (see pytorch.org/get-started).
+PIP_ARGS ?=
+# What zooconv is told besides, such as --layout maskdino.
+ARGS ?=
+FAMILY ?= convnext
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint types docs docs-check bench zoo verify clean
+
+##@ First steps
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-zA-Z0-9_%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Make .venv with everything in it (PIP_ARGS=… for pip)
+
+$(READY): pyproject.toml constraints.txt plugins/example/pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt \
+	  --editable '.[dev]' --editable plugins/example
+	touch $@
+
+demo: setup ## Fetch and convert convnext_tiny_22k from a local hub, with random weights
+	$(BIN)/python -m zooconv.testing.demo
+
+##@ Convert
+convert-%: setup ## Fetch and convert one model: make convert-convnext_tiny_22k ARGS='--layout maskdino'
+	$(BIN)/zooconv fetch-convert $* $(ARGS)
+
+zoo: setup ## Fetch and convert every model of a family: make zoo FAMILY=convnext
+	@$(BIN)/zooconv list --family $(FAMILY) --quiet | while read -r name; do \
+	  $(BIN)/zooconv fetch-convert "$$name" $(ARGS) || failed="$$failed $$name"; done; \
+	  test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
+
+verify: setup ## Hash every artifact again and hold it against the registry
+	$(BIN)/zooconv verify
+
+##@ Develop
+test: setup ## Run the tests, without the slow ones
+	$(BIN)/python -m pytest
+
+test-slow: setup ## Run the slow tests
+	$(BIN)/python -m pytest -m slow
+
+lint: setup ## Check the style
+	$(BIN)/ruff check .
+
+types: setup ## Check the types
+	$(BIN)/mypy
+
+docs: setup ## Write the generated parts of the documentation anew
+	$(BIN)/python -m cogapp -r -P README.md docs/*.md
+
+docs-check: setup ## Check that the generated parts of the documentation are fresh
+	$(BIN)/python -m cogapp --check -P README.md docs/*.md
+
+bench: setup ## Measure speed and memory, and write benchmarks/README.md
+	$(BIN)/python benchmarks/run.py
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) weights dist build benchmarks/data .mypy_cache .pytest_cache .ruff_cache .hypothesis

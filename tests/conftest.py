@@ -1,0 +1,67 @@
+"""What many tests need: a family, small checkpoints, a folder to work in, a hub, and the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import SMALL, Ran
+
+from zooconv.mapping.family import Family
+from zooconv.testing.checkpoints import Arrays, random_array, random_weights, save_pth
+from zooconv.testing.hub import LocalHub
+from zooconv_zoo.convnext import FAMILY
+
+
+@pytest.fixture(scope="session")
+def convnext() -> Family[Any]:
+    return FAMILY
+
+
+@pytest.fixture(scope="session")
+def weights() -> Arrays:
+    """A small ConvNeXt's canonical tensors."""
+    return random_weights(FAMILY, SMALL)
+
+
+@pytest.fixture(scope="session")
+def official(weights: Arrays) -> Arrays:
+    """The same with a classifier, as the official release has it."""
+    return weights | {"head.weight": random_array("head.weight", (10, 16)), "head.bias": random_array("head.bias", (10,))}
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ZOOCONV_REGISTRY", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def source(work: Path, official: Arrays) -> Path:
+    """The official file of the small ConvNeXt."""
+    return save_pth(work / "small.pth", official)
+
+
+@pytest.fixture
+def hub() -> Iterator[LocalHub]:
+    with LocalHub() as local:
+        yield local
+
+
+@pytest.fixture
+def zooconv(work: Path) -> Callable[..., Ran]:
+    """The command line in a process of its own: `zooconv("convert", path, env={…})`."""
+
+    def run(*arguments: object, env: dict[str, str] | None = None, **more: Any) -> Ran:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "ZOOCONV_"))} | (env or {})
+        command = [sys.executable, "-m", "zooconv", *map(str, arguments)]
+        return Ran(subprocess.run(command, capture_output=True, text=True, env=environment, cwd=work, check=False, **more))
+
+    return run

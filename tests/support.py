@@ -1,0 +1,29 @@
+"""What tests share that is no fixture."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from zooconv_zoo.convnext.family import ConvNeXtConfig
+
+DATA = Path(__file__).parent / "data"
+SMALL = ConvNeXtConfig(depths=(1, 2, 3, 1), dims=(4, 8, 12, 16))
+
+
+class Ran:
+    """A finished command."""
+
+    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
+        self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def files_in(folder: Path) -> list[str]:
+    """The names of everything in a folder, hidden files too."""
+    return sorted(p.name for p in folder.iterdir())

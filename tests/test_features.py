@@ -1,0 +1,202 @@
+"""Converted weights compute what the upstream's own module computes.
+
+For each installed upstream the real module is built with random weights (gammas near 1, so that no block hides behind
+its layer scale), saved in its real file, converted on the whole road, and loaded into a plain ConvNeXt; both run on the
+same images in float64. Beside each proof stands what it must catch: the same conversion with one rule spoiled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from support import SMALL
+
+from zooconv import convert, identity
+from zooconv.mapping.expr import evaluate
+from zooconv.mapping.fit import fit, prefixes
+from zooconv.mapping.rules import Rule
+from zooconv.tensor import TensorSpec
+from zooconv.testing.upstream import import_timm, import_torchvision, import_transformers
+from zooconv_zoo.convnext import FAMILY
+from zooconv_zoo.convnext.backbone import ConvNeXt
+
+EXACT = 1e-12  # relative; a sum in another order costs about 1e-15
+
+
+class Timm:
+    dialect, options = "timm", {}
+
+    @classmethod
+    def build(cls):
+        return import_timm().models.convnext.ConvNeXt(depths=SMALL.depths, dims=SMALL.dims, num_classes=5, **cls.options)
+
+    @staticmethod
+    def features(model, images):
+        return model.forward_intermediates(images, intermediates_only=True)
+
+    @staticmethod
+    def save(model, folder):
+        from safetensors.torch import save_file
+
+        save_file(model.state_dict(), folder / "model.safetensors")
+        return folder / "model.safetensors"
+
+
+class TimmConvMlp(Timm):
+    options = {"conv_mlp": True}
+
+
+class TimmNormPre(Timm):
+    options = {"conv_mlp": True, "head_norm_first": True}
+
+
+class Transformers:
+    dialect = "transformers"
+
+    @staticmethod
+    def build():
+        package = import_transformers()
+        config = package.ConvNextConfig(depths=[*SMALL.depths], hidden_sizes=[*SMALL.dims], num_labels=5, layer_norm_eps=1e-6)
+        return package.ConvNextForImageClassification(config)
+
+    @staticmethod
+    def features(model, images):
+        return model(images, output_hidden_states=True).hidden_states[1:]
+
+    @staticmethod
+    def save(model, folder):
+        model.save_pretrained(folder)
+        return folder / "model.safetensors"
+
+
+class TransformersDinov3(Transformers):
+    dialect = "transformers-dinov3"
+
+    @staticmethod
+    def build():
+        package = import_transformers()
+        return package.DINOv3ConvNextModel(package.DINOv3ConvNextConfig(depths=[*SMALL.depths], hidden_sizes=[*SMALL.dims]))
+
+    @staticmethod
+    def features(model, images):
+        return model(images, output_hidden_states=True).hidden_states[1:]
+
+
+class Torchvision:
+    dialect = "torchvision"
+
+    @staticmethod
+    def build():
+        convnext = import_torchvision().models.convnext
+        widths = [*SMALL.dims[1:], None]
+        return convnext.ConvNeXt([convnext.CNBlockConfig(dim, wider, depth) for dim, wider, depth
+                                  in zip(SMALL.dims, widths, SMALL.depths, strict=True)], num_classes=5)
+
+    @staticmethod
+    def features(model, images):
+        seen = []
+        for i, part in enumerate(model.features):
+            images = part(images)
+            seen += [images] if i % 2 else []
+        return seen
+
+    @staticmethod
+    def save(model, folder):
+        torch.save(model.state_dict(), folder / "model.pth")
+        return folder / "model.pth"
+
+
+UPSTREAMS = [Timm, TimmConvMlp, TimmNormPre, Transformers, TransformersDinov3, Torchvision]
+
+
+def randomised(upstream):
+    torch.manual_seed(0)
+    model = upstream.build().eval()
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            near_one = name.endswith(("gamma", "layer_scale", "layer_scale_parameter", "norm.weight"))
+            tensor.copy_(torch.randn(tensor.shape) * 0.1 + near_one)
+    return model
+
+
+@torch.no_grad()
+def difference(upstream, model, weights):
+    """The largest relative difference of any stage's features."""
+    plain = ConvNeXt(SMALL.depths, SMALL.dims).eval()
+    plain.load_state_dict(weights)
+    images = torch.randn(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    ours, theirs = plain.double()(images), upstream.features(model.double(), images)
+    assert len(ours) == len(theirs) == 4
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("upstream", UPSTREAMS, ids=lambda u: u.__name__)
+def test_stage_features_are_the_upstreams(upstream, work):
+    model = randomised(upstream)
+    result = convert(upstream.save(model, work), load_check=False)
+    assert result.data["dialect"] == upstream.dialect
+    state = torch.load(result.path)["model"]
+    assert difference(upstream, model, {n.removeprefix("backbone."): t for n, t in state.items()}) < EXACT
+
+
+# -- what the proof must catch --------------------------------------------------------------------------------------------
+
+
+def dialect_of(upstream):
+    return next(d for d in FAMILY.dialects if d.name == upstream.dialect)
+
+
+def with_rules(dialect, change):
+    return replace(dialect, rules=[change(rule) if isinstance(rule, Rule) else rule for rule in dialect.rules])
+
+
+def loaded(dialect, model):
+    """The canonical tensors that a dialect makes of a module's weights; None where it does not fit them."""
+    state = {name.removeprefix("model."): tensor for name, tensor in model.state_dict().items()}
+    specs = {name: TensorSpec(name, tuple(tensor.shape)) for name, tensor in state.items()}
+    arrays = {name: tensor.numpy().view("<u4") for name, tensor in state.items()}
+    (prefix,) = prefixes(dialect, specs)
+    found = fit(FAMILY, dialect, specs, prefix)
+    if not found.exact:
+        return None
+    return {name: torch.from_numpy(np.array(evaluate(value, arrays.__getitem__)).view("<f4"))
+            for name, value in found.canonical.items()}
+
+
+REORDERING = [(upstream, rule) for upstream in UPSTREAMS for rule in dialect_of(upstream).rules
+              if isinstance(rule, Rule) and rule.op != identity]
+
+
+@pytest.mark.parametrize(("upstream", "rule"), REORDERING, ids=lambda x: getattr(x, "__name__", None) or str(x.targets[0]))
+def test_a_rule_that_only_renames_where_an_op_is_needed_does_not_pass(upstream, rule):
+    model = randomised(upstream)
+    mutant = with_rules(dialect_of(upstream), lambda r: replace(r, op=identity) if r == rule else r)
+    needed = any(upstream.__name__ == name for name in ("TimmConvMlp", "TimmNormPre", "Torchvision"))
+    assert (loaded(mutant, model) is None) == needed
+
+
+MUTANTS = {
+    "gamma and the norm's weight": lambda weights: {
+        n.replace("gamma", "\0").replace("norm.weight", "gamma").replace("\0", "norm.weight")
+        if n.startswith("stages") else n: t for n, t in weights.items()},
+    "two blocks of a stage": lambda weights: {
+        n.replace("stages.2.0.", "\0").replace("stages.2.1.", "stages.2.0.").replace("\0", "stages.2.1."): t
+        for n, t in weights.items()},
+    "a bias zeroed": lambda weights: weights | {"stages.3.0.pwconv2.bias": torch.zeros(SMALL.dims[3])},
+    "a kernel turned": lambda weights: weights | {
+        "stages.1.1.dwconv.weight": weights["stages.1.1.dwconv.weight"].transpose(2, 3).contiguous()},
+    "one element of one tensor": lambda weights: weights | {
+        "downsample_layers.0.1.bias": weights["downsample_layers.0.1.bias"] + torch.eye(SMALL.dims[0])[0] * 1e-6},
+}
+
+
+@pytest.mark.parametrize("kind", MUTANTS)
+@pytest.mark.parametrize("upstream", UPSTREAMS, ids=lambda u: u.__name__)
+def test_a_wrong_conversion_that_loads_without_a_word_does_not_pass(upstream, kind):
+    model = randomised(upstream)
+    weights = loaded(dialect_of(upstream), model)
+    assert difference(upstream, model, weights) < EXACT
+    assert difference(upstream, model, MUTANTS[kind](weights)) > 1000 * EXACT

@@ -1,0 +1,59 @@
+"""Checkpoints of random weights, in the spelling of any dialect and in the upstreams' real containers.
+
+The value of a tensor depends on its canonical name, its shape and a seed, and on nothing else: the same model has the
+same weights in every dialect. They are uniform in [-1, 1) and exact in float32, so every machine makes the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zooconv.mapping.expr import Leaf, evaluate
+from zooconv.mapping.family import Family
+from zooconv.mapping.rules import Dialect
+from zooconv.tensor import Shape
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Arrays = dict[str, Array]
+
+
+def random_array(name: str, shape: Shape, seed: int = 0) -> Array:
+    """Random numbers of a name: uniform in [-1, 1), float32."""
+    numbers = np.random.Generator(np.random.Philox(key=[seed, zlib.crc32(name.encode())]))
+    return (numbers.random(math.prod(shape), np.float32) * 2 - 1).reshape(shape)
+
+
+def random_weights(family: Family[Any], config: Any, seed: int = 0) -> Arrays:
+    """Every canonical tensor of a config, random."""
+    return {spec.name: random_array(spec.name, spec.shape, seed) for spec in family.tensors(config)}
+
+
+def spelled(dialect: Dialect, canonical: Mapping[str, Array], prefix: str = "") -> Arrays:
+    """Canonical tensors in a dialect's names and shapes."""
+    leaves = {name: Leaf(array.shape, "F32", name) for name, array in canonical.items()}
+    return {prefix + name: evaluate(value, canonical.__getitem__)
+            for name, value in dialect.from_canonical(leaves).made.items()}
+
+
+def save_pth(path: Path, tensors: Mapping[str, Array], wrapper: str | None = "model",
+             **beside: Any) -> Path:
+    """Write tensors with torch.save, under `wrapper`, with other things beside them."""
+    import torch
+
+    state = {name: torch.from_numpy(array) for name, array in tensors.items()}
+    torch.save({wrapper: state, **beside} if wrapper else state, path)
+    return path
+
+
+def save_safetensors(path: Path, tensors: Mapping[str, Array]) -> Path:
+    """Write tensors with the safetensors library, as timm does."""
+    from safetensors.numpy import save_file
+
+    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path, {"format": "pt"})
+    return path
