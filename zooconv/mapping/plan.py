@@ -79,7 +79,7 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True) -> Plan:
     omitted = {name: why for name in found.canonical if (why := layout.omits(name)) is not None}
     kept = {name: value for name, value in found.canonical.items() if name not in omitted}
     placed = layout.body.from_canonical(kept)
-    problems = [*_lacking(found, layout), *_misplaced(placed), *_not_undone(found, placed, omitted)]
+    problems = [*_lacking(found, layout), *_misplaced(placed), *_not_undone(found, placed)]
     if problems:
         raise CheckFailed(f"layout {layout.name} cannot be made of this file",
                           why=map(str, problems), next=f"zooconv layouts {found.family.name}")
@@ -124,17 +124,16 @@ def _misplaced(placed: Translation) -> Iterator[Problem]:
         yield Problem("twice", name, "two canonical tensors claim it")
 
 
-def _not_undone(found: Fit, placed: Translation, omitted: dict[str, str]) -> Iterator[Problem]:
+def _not_undone(found: Fit, placed: Translation) -> Iterator[Problem]:
     """Undo every move, symbolically: the layout's rules forwards, then the source's rules backwards."""
     canonical: dict[str, Expr] = {}
     for firing in placed.fired:
         canonical.update(_undo(firing, placed.made, forward=True))
     for firing in found.translation.fired:
-        lost = [name for name in firing.made if name in omitted]
-        if len(lost) == len(firing.made):
-            continue
-        if lost or any(name not in canonical for name in firing.made):
-            yield Problem("torn", " + ".join(firing.taken), "only a part of it has a place in the layout")
+        lost = [name for name in firing.made if name not in canonical]
+        if lost:
+            if len(lost) < len(firing.made):
+                yield Problem("torn", " + ".join(firing.taken), "only a part of it has a place in the layout")
             continue
         undone = _undo(firing, canonical, forward=False)
         for name in firing.taken:
