@@ -65,3 +65,10 @@ def zooconv(work: Path) -> Callable[..., Ran]:
         return Ran(subprocess.run(command, capture_output=True, text=True, env=environment, cwd=work, check=False, **more))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def timm() -> Any:
+    from zooconv.testing.upstream import import_timm
+
+    return import_timm()

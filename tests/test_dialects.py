@@ -131,13 +131,6 @@ def test_timms_own_models_are_recognised(name, timm):
     assert (found.dialect.name, found.variant) == ("timm", name.split("_")[1])
 
 
-@pytest.fixture(scope="session")
-def timm():
-    from zooconv.testing.upstream import import_timm
-
-    return import_timm()
-
-
 def test_an_open_clip_tower_is_found_under_its_prefix_and_the_rest_is_named(weights):
     arrays = spelled(DIALECTS["timm"], weights, "visual.trunk.")
     arrays |= {"visual.head.proj.weight": random_array("p", (8, 16)), "logit_scale": random_array("l", ())}

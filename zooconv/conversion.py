@@ -20,7 +20,7 @@ from zooconv.mapping.plan import Plan
 from zooconv.names import Source
 from zooconv.place import Place
 from zooconv.plugins import provider
-from zooconv.registry import Check, Content, Converter, Output, Record, SourceRecord, file_records
+from zooconv.registry import Check, Content, Converter, File, Output, Record, SourceRecord, source_records
 
 if TYPE_CHECKING:
     from zooconv.hub import Fetched
@@ -109,12 +109,12 @@ class Conversion:
         return Record(
             source=SourceRecord(type="hf" if fetched else "local", repo=fetched.repo if fetched else None,
                                 revision=fetched.revision if fetched else None,
-                                files=file_records(self.source_files), content=content(written.source)),
+                                files=source_records(self.source_files), content=content(written.source)),
             converter=Converter(name=plan.family.name, dist=plugin.dist, version=plugin.version, rules=plan.rules,
                                 options=preview.options),
             layout=preview.place.layout,
             output=Output(format=preview.place.format, writer=f"zooconv {preview.place.format} 1",
-                          files=file_records((written.file._replace(file=preview.place.file),)),
+                          files=[File(file=preview.place.file, size=written.file.size, sha256=written.file.sha256)],
                           content=self.content, dropped=len(plan.dropped)),
             checks=self._checks, license=preview.license,
             **({"x-note": self.note} if self.note else {}),

@@ -78,6 +78,7 @@ class Hub:
                 with InputFile(path) as index:
                     shards = sorted(set(read_index(index).values()))
                 digests += [self._verified(source.repo, shard, listing)[1] for shard in shards]
+            self._remember(source, listing)
         return Fetched(path, source.repo, listing.commit, tuple(digests), listing.license)
 
     # -- what there is -----------------------------------------------------------------------------------------------
@@ -104,6 +105,20 @@ class Hub:
         raise SourceUnavailable(f"{source.repo} is not in the cache, and the hub client is offline (HF_HUB_OFFLINE)",
                                 why=[f"looked for {', '.join(source.files)} at {source.revision}"],
                                 next="run it once with a network, or unset HF_HUB_OFFLINE")
+
+    def _remember(self, source: HubSource, listing: _Listing) -> None:
+        """Note in the cache which commit a branch was, as the client does when it is asked for the branch itself.
+
+        It was asked for the commit, and would not know the branch offline. Layout of the cache:
+        https://huggingface.co/docs/huggingface_hub/guides/manage-cache
+        """
+        from huggingface_hub import constants
+
+        folder = Path(self.cache or constants.HF_HUB_CACHE) / f"models--{source.repo.replace('/', '--')}" / "refs"
+        note = folder / source.revision
+        if not _COMMIT.fullmatch(source.revision) and note.resolve().is_relative_to(folder.resolve()):
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(listing.commit)
 
     # -- one file ----------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ A name that could mean several models is refused, with the choices.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def resolve(text: str, zoo: Zoo) -> Source:
 
 def local(path: str | Path) -> LocalSource:
     """A file on disk as a source."""
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser fails for a user who is not there
     stem = path.name.removesuffix(".index.json")
     return LocalSource(path, artifact_name(Path(stem).stem or stem))
 
@@ -86,7 +87,7 @@ def artifact_name(text: str) -> str:
 
 def _is_path(text: str) -> bool:
     looks = text.startswith((".", "/", "~")) or (text.endswith(_SUFFIXES) and ":" not in text)
-    return looks or Path(text).exists()
+    return looks or (text != "" and Path(text).exists())
 
 
 def _unknown(text: str, zoo: Zoo) -> UsageError:

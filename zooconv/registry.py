@@ -183,8 +183,8 @@ def update(path: Path, change: Callable[[Registry], None]) -> Registry:
     return registry
 
 
-def file_records(digests: tuple[FileDigest, ...]) -> list[File]:
-    """File digests as records; a name that a registry cannot spell is spelled with underscores."""
+def source_records(digests: tuple[FileDigest, ...]) -> list[File]:
+    """A source's files as records; in names, what a registry cannot spell becomes an underscore."""
     return [File(file=re.sub(r"[^A-Za-z0-9_.+=@-]|^[^A-Za-z0-9_]", "_", d.file), size=d.size, sha256=d.sha256)
             for d in digests]
 
