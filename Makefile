@@ -56,10 +56,10 @@ types: setup ## Check the types
 	$(BIN)/mypy
 
 docs: setup ## Write the generated parts of the documentation anew
-	$(BIN)/python -m cogapp -r -P README.md docs/*.md
+	$(BIN)/python -m cogapp -r -I docs README.md docs/*.md
 
 docs-check: setup ## Check that the generated parts of the documentation are fresh
-	$(BIN)/python -m cogapp --check -P README.md docs/*.md
+	$(BIN)/python -m cogapp --check -I docs README.md docs/*.md
 
 bench: setup ## Measure speed and memory, and write benchmarks/README.md
 	$(BIN)/python benchmarks/run.py

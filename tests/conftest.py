@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from support import SMALL, Ran
+from zooconv_zoo.convnext import FAMILY
 
 from zooconv.mapping.family import Family
 from zooconv.testing.checkpoints import Arrays, random_array, random_weights, save_pth
 from zooconv.testing.hub import LocalHub
-from zooconv_zoo.convnext import FAMILY
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,8 @@ def weights() -> Arrays:
 @pytest.fixture(scope="session")
 def official(weights: Arrays) -> Arrays:
     """The same with a classifier, as the official release has it."""
-    return weights | {"head.weight": random_array("head.weight", (10, 16)), "head.bias": random_array("head.bias", (10,))}
+    heads = {"head.weight": (10, 16), "head.bias": (10,)}
+    return weights | {name: random_array(name, shape) for name, shape in heads.items()}
 
 
 @pytest.fixture
@@ -62,7 +63,8 @@ def zooconv(work: Path) -> Callable[..., Ran]:
     def run(*arguments: object, env: dict[str, str] | None = None, **more: Any) -> Ran:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "ZOOCONV_"))} | (env or {})
         command = [sys.executable, "-m", "zooconv", *map(str, arguments)]
-        return Ran(subprocess.run(command, capture_output=True, text=True, env=environment, cwd=work, check=False, **more))
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=work, **more)
+        return Ran(done)
 
     return run
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from zooconv_zoo.convnext.family import ConvNeXtConfig
 
-DATA = Path(__file__).parent / "data"
+ROOT = Path(__file__).parent.parent
+DATA = ROOT / "tests" / "data"
 SMALL = ConvNeXtConfig(depths=(1, 2, 3, 1), dims=(4, 8, 12, 16))
 
 

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import torch
 from support import files_in
+from zooconv_zoo.convnext import FAMILY
+from zooconv_zoo.convnext.family import VARIANTS
 
 from zooconv import convert
 from zooconv.atomic import drafting
 from zooconv.errors import UsageError
 from zooconv.registry import Registry
 from zooconv.testing.checkpoints import random_weights, save_pth
-from zooconv_zoo.convnext import FAMILY
-from zooconv_zoo.convnext.family import VARIANTS
 
 
 class Evil:
@@ -78,7 +78,7 @@ BAD = {
     "truncated": (truncated, 5, "truncated"),
     "corrupt": (corrupt, 5, "CRC-32"),
     "deflated": (deflated, 5, "compressed"),
-    "a payload": (lambda w, t: torch.save({"model": {"w": torch.ones(1)}, "x": Evil()}, w / "s.pth"), 5, "asks to call"),
+    "a payload": (lambda w, t: torch.save({"model": {"w": torch.ones(1)}, "x": Evil()}, w / "s.pth"), 5, "asks to"),
     "an int for a name": (lambda w, t: torch.save({"model": {0: torch.ones(1)}}, w / "s.pth"), 5, "not text"),
     "an empty name": (lambda w, t: torch.save({"model": {"": torch.ones(1)}}, w / "s.pth"), 5, "is empty"),
     "a plain pickle": (lambda w, t: (w / "s.pth").write_bytes(pickle.dumps({"model": 1})), 5, "plain pickle"),
@@ -165,7 +165,8 @@ def test_another_source_of_the_same_name_does_not_take_the_records_place(source,
 BAD_REGISTRIES = {
     "broken": "{", "a list": "[]", "empty": "", "a newer schema": '{"schema": 2, "artifacts": {}}',
     "conflict marks": '{\n "schema": 1,\n<<<<<<< HEAD\n "artifacts": {}\n=======\n "artifacts": {}\n>>>>>>> x\n}\n',
-    "an unknown key": '{"schema": 1, "artifacts": {}, "more": 1}', "a key twice": '{"schema": 1, "schema": 1, "artifacts": {}}',
+    "an unknown key": '{"schema": 1, "artifacts": {}, "more": 1}',
+    "a key twice": '{"schema": 1, "schema": 1, "artifacts": {}}',
     "NaN": '{"schema": NaN, "artifacts": {}}', "a bad record": '{"schema": 1, "artifacts": {"a/b": {}}}',
     "a bad name": '{"schema": 1, "artifacts": {"../x": {}}}', "zeros": "\0" * 100, "nested": "[" * 100_000,
 }

@@ -20,7 +20,8 @@ def opened(path, content, **options):
 @pytest.mark.parametrize(("content", "wrapper"), [
     (ONE, ()), ({"model": ONE}, ("model",)), ({"state_dict": ONE, "meta": {"epoch": 1}}, ("state_dict",)),
     ({"module": ONE, "optimizer": {"state": {0: {"exp_avg": torch.ones(1)}}}}, ("module",)),
-    ({"classy_state_dict": {"base_model": {"model": {"trunk": ONE}}}}, ("classy_state_dict", "base_model", "model", "trunk")),
+    ({"classy_state_dict": {"base_model": {"model": {"trunk": ONE}}}},
+     ("classy_state_dict", "base_model", "model", "trunk")),
     ({"model_ema": ONE, "epoch": 3}, ("model_ema",)),
 ])
 def test_weights_are_unwrapped_where_there_is_one_way(tmp_path, content, wrapper):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 
 import numpy as np
 import pytest
 from support import DATA, SMALL
+from zooconv_zoo.convnext import FAMILY
+from zooconv_zoo.convnext.family import VARIANTS
 
 from zooconv import convert
 from zooconv.errors import CheckFailed, UsageError
@@ -17,8 +18,6 @@ from zooconv.plugins import families
 from zooconv.recognise import recognise
 from zooconv.tensor import TensorSpec
 from zooconv.testing.checkpoints import random_array, random_weights, save_pth, save_safetensors, spelled
-from zooconv_zoo.convnext import FAMILY
-from zooconv_zoo.convnext.family import VARIANTS
 
 DIALECTS = {d.name: d for d in FAMILY.dialects}
 PREFIX = {"openmmlab": "backbone."}
@@ -32,14 +31,14 @@ def upstream(name, canonical):
     """Canonical weights as this upstream publishes them: its names, its prefix, its head."""
     arrays = spelled(DIALECTS[name], canonical, PREFIX.get(name, ""))
     width = len(canonical["norm.weight"])
-    heads = {"official": ["head.weight", "head.bias"], "timm": ["head.fc.weight", "head.fc.bias"],
-             "torchvision": ["classifier.2.weight", "classifier.2.bias"], "openmmlab": ["head.fc.weight", "head.fc.bias"],
-             "transformers": ["classifier.weight", "classifier.bias"]}.get(name, [])
+    head = {"official": "head", "timm": "head.fc", "torchvision": "classifier.2", "openmmlab": "head.fc",
+            "transformers": "classifier"}.get(name)
     if name == "dinov3":
         arrays |= {f"norms.3.{kind}": arrays[f"norm.{kind}"] for kind in ("weight", "bias")}
     if name == "transformers":
         arrays = {f"convnext.{n}": a for n, a in arrays.items()}
-    return arrays | {n: random_array(n, (10, width) if n.endswith("weight") else (10,)) for n in heads}
+    heads = {f"{head}.weight": (10, width), f"{head}.bias": (10,)} if head else {}
+    return arrays | {n: random_array(n, shape) for n, shape in heads.items()}
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -93,20 +92,20 @@ def test_a_table_says_what_was_proved_by_comparing_features(table, weights):
     """The rule tables in data/ were proved elsewhere, by forward features; ours give the same names."""
     name = {"mmpretrain": "openmmlab", "dinov3_hf": "transformers-dinov3"}.get(table["dialect"], table["dialect"])
     ours = spelled(DIALECTS[name], weights)
-    for source in ours:
-        told = FAMILY.dialects[list(DIALECTS).index(name)].to_canonical({source: Leaf(ours[source].shape, "F32", source)})
+    for source, array in ours.items():
+        told = DIALECTS[name].to_canonical({source: Leaf(array.shape, "F32", source)})
         assert list(told.made) == [_proved(table, source if name != "transformers" else f"convnext.{source}")]
 
 
 def _proved(table, name):
     for rule in table["rules"]:
-        source, target = (Template(re.sub(r"\{p:weight\|bias\}", "{wb}", text)) for text in (rule["src"][0], rule["dst"][0]))
+        source, target = Template(rule["src"][0]), Template(rule["dst"][0])
         if (bound := source.match(name)) is not None:
             return target.render(bound)
     return None
 
 
-# -- relatives and strangers ---------------------------------------------------------------------------------------------
+# -- relatives and strangers -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["convnext_atto_ols", "convnext_zepto_rms", "convnextv2_atto"])
@@ -121,7 +120,8 @@ def test_what_a_d2convnext_cannot_hold_is_refused_with_the_reason(name, timm):
     assert reason in caught.value.why[0]
 
 
-@pytest.mark.parametrize("name", ["convnext_atto", "convnext_tiny", "convnext_tiny_hnf", "convnext_large_mlp", "convnext_xxlarge"])
+@pytest.mark.parametrize("name", ["convnext_atto", "convnext_tiny", "convnext_tiny_hnf", "convnext_large_mlp",
+                                  "convnext_xxlarge"])
 def test_timms_own_models_are_recognised(name, timm):
     import torch
 
@@ -140,7 +140,7 @@ def test_an_open_clip_tower_is_found_under_its_prefix_and_the_rest_is_named(weig
 
 
 def test_two_backbones_are_a_question_and_prefix_is_its_answer(weights):
-    tensors = specs(spelled(DIALECTS["official"], weights, "student.") | spelled(DIALECTS["official"], weights, "teacher."))
+    tensors = specs({f"{who}.{name}": array for who in ("student", "teacher") for name, array in weights.items()})
     with pytest.raises(UsageError, match="2 ways"):
         recognise(tensors, families(), what="x")
     assert recognise(tensors, families(), what="x", prefix="teacher.").prefix == "teacher."

@@ -12,12 +12,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support import files_in
+from zooconv_zoo.convnext.dialects import DINOV3, TIMM
 
 from zooconv import CheckFailed, UnsafeFile, convert
 from zooconv.finite import finite_check
 from zooconv.tensor import DTYPES
 from zooconv.testing.checkpoints import save_pth, save_safetensors, spelled
-from zooconv_zoo.convnext.dialects import DINOV3, TIMM
 
 FLOATS = sorted(name for name, dtype in DTYPES.items() if dtype.floating)
 

@@ -6,6 +6,8 @@ import json
 
 import pytest
 from support import SMALL, files_in
+from zooconv_zoo.convnext import FAMILY
+from zooconv_zoo.convnext.dialects import TIMM, TRANSFORMERS
 
 from zooconv import AuthRequired, SourceUnavailable, fetch_convert
 from zooconv import hub as hub_module
@@ -14,8 +16,6 @@ from zooconv.names import resolve
 from zooconv.testing.checkpoints import random_weights, save_pth, save_safetensors, spelled
 from zooconv.testing.hub import TOKEN, LocalHub
 from zooconv.zoo import zoo
-from zooconv_zoo.convnext import FAMILY
-from zooconv_zoo.convnext.dialects import TIMM, TRANSFORMERS
 
 REPO = "timm/convnext_tiny.fb_in22k"
 NAME = "convnext_tiny_22k"
@@ -58,7 +58,7 @@ def test_a_name_becomes_a_proved_file(client, served, work):
     assert str(result.path) == f"weights/{NAME}_d2.pth"
     record = json.loads((work / "registry.json").read_text())["artifacts"][f"{NAME}/d2"]
     commit = served.repos[REPO].refs["main"]
-    assert {k: record["source"][k] for k in ("type", "repo", "revision")} == {"type": "hf", "repo": REPO, "revision": commit}
+    assert [record["source"][k] for k in ("type", "repo", "revision")] == ["hf", REPO, commit]
     blob = served.repos[REPO].commits[commit]["model.safetensors"]
     assert record["source"]["files"] == [{"file": "model.safetensors", "size": blob.size, "sha256": blob.sha256}]
     assert record["license"] == "apache-2.0"
@@ -118,7 +118,7 @@ def test_the_token_goes_to_the_hub_and_never_to_the_storage_host(client, served,
     assert not served.token_leaked
 
 
-# -- faults ------------------------------------------------------------------------------------------------------------
+# -- faults ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("fault", "waited"), [
@@ -209,7 +209,7 @@ def test_a_hub_that_is_not_there_is_told(work, pauses):
     assert "HF_HUB_OFFLINE=1" in caught.value.next
 
 
-# -- offline, by the command line, where the client reads its environment ------------------------------------------------
+# -- offline, by the command line, where the client reads its environment --------------------------------------------
 
 
 @pytest.fixture

@@ -11,16 +11,16 @@ import json
 import pytest
 import torch
 from support import DATA
+from zooconv_zoo.convnext import FAMILY
+from zooconv_zoo.convnext.dialects import OFFICIAL
+from zooconv_zoo.convnext.family import VARIANTS
 
 from zooconv import convert
 from zooconv.mapping.fit import fit
 from zooconv.mapping.plan import make_plan
 from zooconv.plugins import chosen_layout
 from zooconv.tensor import DTYPES
-from zooconv.testing.checkpoints import random_weights, save_pth
-from zooconv_zoo.convnext import FAMILY
-from zooconv_zoo.convnext.dialects import OFFICIAL
-from zooconv_zoo.convnext.family import VARIANTS
+from zooconv.testing.checkpoints import save_pth
 
 MANIFESTS = sorted((DATA / "manifests").glob("*.json.gz"))
 

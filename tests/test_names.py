@@ -56,7 +56,8 @@ def test_a_file_that_exists_is_meant_before_a_repository_of_that_name(work):
 
 
 @pytest.mark.parametrize(("typed", "choice"), [
-    ("convnext_tiny", "convnext_tiny_22k"), ("convnext_base", "convnext_base_22k_1k_224"), ("convnext", "convnext_tiny_22k"),
+    ("convnext_tiny", "convnext_tiny_22k"), ("convnext_base", "convnext_base_22k_1k_224"),
+    ("convnext", "convnext_tiny_22k"),
 ])
 def test_an_ambiguous_name_is_refused_with_the_choices(typed, choice):
     with pytest.raises(UsageError, match="could be any of") as caught:

@@ -12,12 +12,12 @@ import json
 import pytest
 import torch
 from support import files_in
-
-from zooconv import convert
-from zooconv.testing.checkpoints import random_array, random_weights, save_pth
 from zooconv_zoo.convnext import FAMILY
 from zooconv_zoo.convnext.backbone import ConvNeXt
 from zooconv_zoo.convnext.family import VARIANTS
+
+from zooconv import convert
+from zooconv.testing.checkpoints import random_array, random_weights, save_pth
 
 TINY = VARIANTS["tiny"]
 NAME = "convnext_tiny_22k_1k_224"
@@ -81,7 +81,8 @@ class Detector(torch.nn.Module):
 
 @pytest.mark.parametrize(("layout", "missing", "unexpected"), [
     ("maskdino", [], []),
-    ("d2", [f"backbone.norm{i}.{k}" for i in range(4) for k in ("bias", "weight")], ["backbone.norm.bias", "backbone.norm.weight"]),
+    ("d2", [f"backbone.norm{i}.{kind}" for i in range(4) for kind in ("bias", "weight")],
+     ["backbone.norm.bias", "backbone.norm.weight"]),
 ])
 def test_fvcores_checkpointer_loads_the_file(official, layout, missing, unexpected):
     """fvcore's Checkpointer is what Detectron2's DetectionCheckpointer is built on."""

@@ -13,12 +13,12 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import DATA, files_in
+from support import ROOT, files_in
 
 from zooconv import ZooError, convert
 from zooconv.registry import NAME, Record, Registry, update
 
-SCHEMA = json.loads((DATA / "registry.schema.json").read_text())
+SCHEMA = json.loads((ROOT / "docs" / "registry.schema.json").read_text())
 RECORD = {
     "source": {"type": "local", "files": [{"file": "x.pth", "size": 1, "sha256": "0" * 64}]},
     "converter": {"name": "toy", "dist": "zooconv", "version": "1", "rules": "0" * 64, "options": {}},
@@ -119,7 +119,7 @@ def test_many_processes_lose_no_record(work):
 class Faults:
     """Counts the operating system's calls that an update makes, and fails the n-th."""
 
-    calls = [(os, "open"), (os, "write"), (os, "fsync"), (os, "posix_fallocate"), (os, "close"), (Path, "replace")]
+    calls = ((os, "open"), (os, "write"), (os, "fsync"), (os, "posix_fallocate"), (os, "close"), (Path, "replace"))
 
     def __init__(self, monkeypatch, fail_at, number):
         self.count = 0

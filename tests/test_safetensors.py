@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from contextlib import suppress
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from zooconv.checkpoint.open import open_checkpoint
-from zooconv.errors import SourceUnavailable, UnsafeFile, ZooError
+from zooconv.errors import SourceUnavailable, UnsafeFile
 from zooconv.tensor import DTYPES
 
 
@@ -54,7 +55,7 @@ BAD = {
     "a fractional size": ({"a": entry(0, 4, [4.0])}, b"\0" * 4, "shape"),
     "an entry that is none": ({"a": [0, 4]}, b"\0" * 4, "not a dtype"),
     "an unknown field": ({"a": entry(0, 4) | {"x": 1}}, b"\0" * 4, "not a dtype"),
-    "a name twice": (b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
+    "a name twice": (b'{"a":' + json.dumps(entry(0, 1)).encode() + b',"a":' + json.dumps(entry(0, 1)).encode() + b"}",
                      b"\0", "stands twice"),
     "no JSON": (b"{nothing}", b"", "no JSON"),
     "no object": (b"{}  [", b"", "no JSON"),
@@ -86,10 +87,8 @@ def test_a_flipped_byte_never_crashes_the_reader(tmp_path_factory, at, flip):
     data = bytearray(path.read_bytes())
     data[at % len(data)] ^= flip
     path.write_bytes(data)
-    try:
+    with suppress(UnsafeFile):
         read(path)
-    except ZooError as error:
-        assert isinstance(error, UnsafeFile)
 
 
 # -- shards ------------------------------------------------------------------------------------------------------------

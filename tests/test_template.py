@@ -53,7 +53,7 @@ def test_a_match_is_anchored_at_both_ends(case, extra):
 
 
 @pytest.mark.parametrize(("template", "name", "bindings"), [
-    ("stages.{s}.blocks.{b}.mlp.fc{n}.{wb}", "stages.2.blocks.10.mlp.fc1.bias", {"s": 2, "b": 10, "n": 1, "wb": "bias"}),
+    ("stages.{s}.blocks.{b}.fc{n}.{wb}", "stages.2.blocks.10.fc1.bias", {"s": 2, "b": 10, "n": 1, "wb": "bias"}),
     ("features.{2*s+1}.{b}.layer_scale", "features.5.0.layer_scale", {"s": 2, "b": 0}),
     ("features.{2*s+1}.{b}.layer_scale", "features.4.0.layer_scale", None),
     ("layers.{s-1}.downsample", "layers.0.downsample", {"s": 1}),

@@ -8,6 +8,7 @@ import io
 import pickle
 import struct
 import zipfile
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zooconv.checkpoint.open import open_checkpoint
-from zooconv.errors import UnsafeFile, UsageError, ZooError
+from zooconv.errors import UnsafeFile
 from zooconv.tensor import DTYPES
 
 TORCH = {name: getattr(torch, known.torch) for name, known in DTYPES.items()}
@@ -137,8 +138,8 @@ class Payload:
     Payload(__import__("os").system, "touch /tmp/owned"), Payload(eval, "1"), Payload(exec, "1"), Payload(open, "x"),
     Payload(__import__("subprocess").check_output, ["id"]), Payload(getattr, "x", "y"), Payload(__import__, "os"),
 ], ids=lambda p: p.what[0].__name__)
-@pytest.mark.parametrize("place", [lambda p: {"model": {"w": torch.ones(1)}, "beside": p}, lambda p: {"w": torch.ones(1), "x": p}],
-                         ids=["beside", "among"])
+@pytest.mark.parametrize("place", [lambda p: {"model": {"w": torch.ones(1)}, "beside": p},
+                                   lambda p: {"w": torch.ones(1), "x": p}], ids=["beside", "among"])
 def test_a_payload_is_refused_and_not_run(tmp_path, payload, place):
     torch.save(place(payload), tmp_path / "x.pth")
     with pytest.raises(UnsafeFile, match="asks to call") as caught:
@@ -187,30 +188,41 @@ def swap_bytes(data, old, new):
     return data.replace(old, new)
 
 
+def on(ending, change):
+    """Change the records whose names end like this: to other data, or, for None, to nothing."""
+    def edit(name, data):
+        if not name.endswith(ending):
+            return [(name, data)]
+        changed = change(data)
+        return [] if changed is None else [(name, changed)]
+    return edit
+
+
 BAD_ARCHIVES = {
-    "a deflated storage": (lambda a: a(compress=zipfile.ZIP_DEFLATED), "compressed"),
-    "a storage too short": (lambda a: a(lambda n, d: [(n, d[:-4] if n.endswith("data/0") else d)]), "declared with 100"),
-    "a storage too long": (lambda a: a(lambda n, d: [(n, d + b"\0" * 4 if n.endswith("data/0") else d)]), "declared with"),
-    "a storage missing": (lambda a: a(lambda n, d: [] if n.endswith("data/0") else [(n, d)]), "not in the file"),
-    "no pickle": (lambda a: a(lambda n, d: [] if n.endswith(".pkl") else [(n, d)]), "no data.pkl"),
-    "no version": (lambda a: a(lambda n, d: [] if n.endswith("version") and "format" not in n else [(n, d)]), "no version"),
-    "two folders": (lambda a: a(lambda n, d: [(n.replace("good", "evil") if n.endswith("/0") else n, d)]), "one folder"),
-    "a path that climbs": (lambda a: a(lambda n, d: [(n, d), (f"{n}/../../x", b"")]), "one folder"),
-    "big-endian": (lambda a: a(lambda n, d: [(n, b"big" if n.endswith("byteorder") else d)]), "byte order"),
-    "TorchScript": (lambda a: a(lambda n, d: [(n, d), ("good/constants.pkl", b"")] if n.endswith("data.pkl") else [(n, d)]),
+    "a deflated storage": ({"compress": zipfile.ZIP_DEFLATED}, "compressed"),
+    "a storage too short": (on("data/0", lambda d: d[:-4]), "declared with 100"),
+    "a storage too long": (on("data/0", lambda d: d + b"\0" * 4), "declared with 100"),
+    "a storage missing": (on("data/0", lambda d: None), "not in the file"),
+    "no pickle": (on(".pkl", lambda d: None), "no data.pkl"),
+    "no version": (on("/version", lambda d: None), "no version"),
+    "two folders": (lambda n, d: [(n.replace("good", "evil") if n.endswith("/0") else n, d)], "one folder"),
+    "a path that climbs": (lambda n, d: [(n, d), (f"{n}/../../x", b"")], "one folder"),
+    "big-endian": (on("byteorder", lambda d: b"big"), "byte order"),
+    "TorchScript": (lambda n, d: [(n, d), ("good/constants.pkl", b"")] if n.endswith("data.pkl") else [(n, d)],
                     "TorchScript"),
-    "a view past its storage": (lambda a: a(lambda n, d: [(n, swap_bytes(d, b"Kd\x85", b"Ke\x85"))]
-                                            if n.endswith(".pkl") else [(n, d)]), "reaches element 100"),
-    "a pickle cut short": (lambda a: a(lambda n, d: [(n, d[:-20] if n.endswith(".pkl") else d)]), "malformed"),
-    "an opcode of no checkpoint": (lambda a: a(lambda n, d: [(n, b"\x80\x02i" if n.endswith(".pkl") else d)]), "opcode"),
+    "a view past its storage": (on(".pkl", lambda d: swap_bytes(d, b"Kd\x85", b"Ke\x85")), "reaches element 100"),
+    "a pickle cut short": (on(".pkl", lambda d: d[:-20]), "malformed"),
+    "an opcode of no checkpoint": (on(".pkl", lambda d: b"\x80\x02i"), "opcode"),
+    "a name set twice": (on(".pkl", lambda d: swap_bytes(d, b"X\x01\0\0\0v", b"X\x01\0\0\0w")), "'w' is set twice"),
 }
 
 
 @pytest.mark.parametrize("kind", BAD_ARCHIVES)
 def test_a_bad_archive_is_refused(archive, kind):
-    make, word = BAD_ARCHIVES[kind]
+    change, word = BAD_ARCHIVES[kind]
+    bad = archive(**change) if isinstance(change, dict) else archive(change)
     with pytest.raises(UnsafeFile, match=word):
-        read(make(archive))
+        read(bad)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -219,13 +231,9 @@ def test_a_record_that_stands_twice_is_refused(archive):
         read(archive(lambda n, d: [(n, d)] * 2 if n.endswith("data/0") else [(n, d)]))
 
 
-def test_a_key_that_is_set_twice_is_refused(archive):
-    with pytest.raises(UnsafeFile, match="'w' is set twice"):
-        read(archive(lambda n, d: [(n, swap_bytes(d, b"X\x01\0\0\0v", b"X\x01\0\0\0w")) if n.endswith(".pkl") else (n, d)]))
-
-
 @pytest.mark.parametrize("edit", [
-    lambda d: d[: len(d) // 2], lambda d: d[:-1], lambda d: d + b"x", lambda d: b"x" + d, lambda d: d[:30], lambda d: b"",
+    lambda d: d[: len(d) // 2], lambda d: d[:-1], lambda d: d + b"x", lambda d: b"x" + d, lambda d: d[:30],
+    lambda d: b"",
 ], ids=["half", "one byte less", "one byte more", "one byte before", "a stump", "nothing"])
 def test_a_file_cut_or_padded_is_refused(tmp_path, edit):
     torch.save(STATES["plain"], tmp_path / "x.pth")
@@ -243,7 +251,7 @@ def test_records_that_overlap_are_refused(tmp_path):
         other = data.find(b"data/1", good.start_dir) - len(first.filename) + len("data/1") - 46
     data[other + 42:other + 46] = data[at + 42:at + 46]  # the second record's offset becomes the first's
     (tmp_path / "x.pth").write_bytes(data)
-    with pytest.raises(UnsafeFile, match="overlap|contradicts"):
+    with pytest.raises(UnsafeFile, match=r"overlap|contradicts"):
         read(tmp_path / "x.pth")
 
 
@@ -256,10 +264,8 @@ def test_a_flipped_byte_never_crashes_the_reader(tmp_path_factory, at, flip):
     data = bytearray((folder / "flip.pth").read_bytes())
     data[at % len(data)] ^= flip
     (folder / "flip.pth").write_bytes(data)
-    try:
+    with suppress(UnsafeFile):
         read(folder / "flip.pth")
-    except ZooError as error:
-        assert isinstance(error, (UnsafeFile, UsageError))
 
 
 @settings(max_examples=200, deadline=None)
@@ -267,10 +273,8 @@ def test_a_flipped_byte_never_crashes_the_reader(tmp_path_factory, at, flip):
 def test_any_pickle_is_read_or_refused(data):
     from zooconv.checkpoint import pickle_vm
 
-    try:
+    with suppress(UnsafeFile):
         pickle_vm.load(data)
-    except UnsafeFile:
-        pass
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),

@@ -46,6 +46,12 @@ class Preview:
         return (model.license if model else None) or (self.fetched.license if self.fetched else None) or "unknown"
 
     @property
+    def mind(self) -> list[str]:
+        """What the layout and the zoo want a user to mind."""
+        model = self.source.model
+        return [note for note in (self.plan.layout.requires.note, model.note if model else "") if note]
+
+    @property
     def data(self) -> dict[str, Any]:
         """Everything that is known so far, as plain data."""
         plan, checkpoint = self.plan, self.checkpoint
@@ -60,7 +66,7 @@ class Preview:
             "layout": self.place.layout, "dropped": plan.dropped, "fresh": plan.fresh,
             "artifact": {"file": str(self.place.path), "format": self.place.format, "tensors": len(plan.targets),
                          "bytes": plan.nbytes},
-            "license": self.license,
+            "license": self.license, "mind": self.mind,
             "detectron2": detectron2.config_for(plan, str(self.place.path), self.source.model),
         }
 

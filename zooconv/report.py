@@ -28,6 +28,7 @@ def summary(data: Data) -> str:
         ("recorded", f"{data['registry']}: {data['name']}" if done else ""),
         ("licence", data["license"] if data["license"] != "unknown" else ""),
         ("note", data.get("note", "")),
+        ("mind", "\n".join(data["mind"])),
     )
 
 
@@ -42,8 +43,8 @@ def page(data: Data) -> str:
                        + ", ".join(f"{n} {d}" for d, n in artifact["dtypes"].items())),
             ("sha256", artifact["sha256"]), ("tree digest", artifact["tree"]), ("checked", checks_line(data)),
             ("recorded as", data["name"]), ("licence of the weights", data["license"])]
-    if "note" in data:
-        rows.append(("note", data["note"]))
+    rows += [("note", data["note"])] if "note" in data else []
+    rows += [("mind", note) for note in data["mind"]]
     table = "\n".join(f"| {label} | {value} |" for label, value in rows)
     return (f"# {artifact['file']}\n\n| | |\n|---|---|\n{table}\n\n"
             f"In the Detectron2 config:\n\n```yaml\n{config_yaml(data['detectron2'])}\n```\n\n"

@@ -19,7 +19,8 @@ A family keeps its models in a `zoo.toml`:
         aliases = ["convnext_tiny_22k_224"] },
     ]
 
-A model's artifacts are called after its `name`; it answers to its aliases and its repository, too.
+A model's artifacts are called after its `name`; it answers to its aliases and its repository, too. A `note` says what
+a user of its weights should mind.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Model:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     aliases: tuple[str, ...] = ()
+    note: str = ""
     revision: str = "main"
     files: tuple[str, ...] = ()
 

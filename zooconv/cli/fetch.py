@@ -12,7 +12,7 @@ from zooconv.output import Output, facts, megabytes
 
 @verb
 def fetch(out: Output, name: Annotated[str, typer.Argument(
-        help="A model of the zoo, or a hub repository owner/repo[@revision][:file].",
+        help="A model of the zoo, or a hub repository: owner/repo, or owner/repo@revision:file.",
         autocompletion=complete_name)]) -> None:
     """Download a model's weights into the hub's cache, and verify them."""
     from zooconv import pipeline

@@ -15,7 +15,7 @@ from zooconv.output import Output
 @verb
 @with_options
 def fetch_convert(out: Output, model: Annotated[str, typer.Argument(
-        metavar="NAME", help="A model of the zoo, a hub repository owner/repo[@revision][:file], or a file.",
+        metavar="NAME", help="A model of the zoo, a repository (owner/repo, or owner/repo@revision:file), or a file.",
         autocompletion=complete_name)], options: Options, dry_run: DryRun = False) -> None:
     """Download a model's weights and convert them to a Detectron2 layout."""
     from zooconv.names import resolve

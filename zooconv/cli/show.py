@@ -31,7 +31,8 @@ def show(out: Output, name: Annotated[str, typer.Argument(help="A model of the z
         ("is", f"{known.title} {model.variant}  ({config_text(config)})"),
         ("source", f"https://huggingface.co/{model.repo}  ({model.mb} MB)"), ("licence", model.license),
         ("input", f"{model.input} x {model.input}, mean {_triple(model.mean)}, std {_triple(model.std)}, on 0..1, RGB"),
-        ("layouts", ", ".join(known.layout_names)), ("next", f"zooconv fetch-convert {model.name} --layout …"),
+        ("mind", model.note), ("layouts", ", ".join(known.layout_names)),
+        ("next", f"zooconv fetch-convert {model.name} --layout …"),
     )
     out.result({**asdict(model), "config": config_facts(config), "layouts": list(known.layout_names)}, text, model.repo)
 

@@ -40,7 +40,8 @@ embedding = reshape("1 c -> c")  # nn.Embedding(1, C).weight, where others have 
 LAYOUTS = [
     # every backbone tensor, so that nothing is lost on the way and the way back is complete
     Layout(("d2",), mount="backbone.", rules=CANONICAL, source="facebookresearch/ConvNeXt, under backbone.",
-           requires=Requires(model=depths_and_dims)),
+           requires=Requires(model=depths_and_dims, note="keeps the final norm, which a D2ConvNeXt lacks; "
+                                                         "the layout of your project fits it exactly")),
 
     Layout(("mask2former", "maskdino", "dimaskdino", "oneformer"), mount="backbone.", rules=CANONICAL,
            source="Hello2015/DI-MaskDINO dimaskdino/modeling/backbone/convnext.py",

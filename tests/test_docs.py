@@ -1,0 +1,76 @@
+"""The documentation says what is so."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+from support import ROOT
+
+from zooconv import hookspecs
+from zooconv.cli.app import app
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_generated_parts_are_fresh():
+    pages = [str(p.relative_to(ROOT)) for p in PAGES]
+    done = subprocess.run([sys.executable, "-m", "cogapp", "--check", "-I", "docs", *pages], cwd=ROOT,
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + "run: make docs"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_link_to_a_file_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_file_that_is_named_exists(page):
+    for named in re.findall(r"`((?:zooconv|plugins|tests|docs|benchmarks)/[\w./-]*)`", page.read_text()):
+        assert (ROOT / named).exists(), named
+
+
+def test_every_verb_and_every_flag_is_documented():
+    text = (ROOT / "docs" / "cli.md").read_text()
+    for command in app.registered_commands:
+        assert f"## `zooconv {command.name}`" in text
+    for flag in ("--layout", "--no-fresh", "--ema / --no-ema", "--no-load-check", "--dry-run"):
+        assert flag in text
+
+
+def test_every_hook_is_documented():
+    text = (ROOT / "docs" / "plugins.md").read_text()
+    hooks = [name for name in vars(hookspecs) if name.startswith("zooconv_")]
+    assert hooks
+    assert all(f"### `{name}(" in text for name in hooks)
+
+
+def test_every_command_of_the_documentation_parses():
+    """`--help` on each verb that a page uses."""
+    verbs = {command.name for command in app.registered_commands}
+    for page in PAGES:
+        for verb in re.findall(r"^(?:\$|   ) *zooconv ([a-z-]+)", page.read_text(), re.MULTILINE):
+            assert verb in verbs, (page.name, verb)
+
+
+def test_the_readme_fits_on_a_screen_and_names_the_commands():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 48
+    assert "make demo" in text
+    assert "make test" in text
+
+
+@pytest.mark.slow
+def test_the_readme_shows_what_the_demo_prints(work):
+    done = subprocess.run([sys.executable, "-m", "zooconv.testing.demo"], capture_output=True, text=True, check=True)
+    assert (work / "weights" / "convnext_tiny_22k_d2.pth").exists()
+    shown = re.search(r"```console\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    assert versionless(shown) in versionless(done.stderr)
+
+
+def versionless(text):
+    return re.sub(r"torch \S+ loads", "torch loads", text)
