@@ -18,12 +18,11 @@ class VGGConfig:
 def infer(shapes):
     """A convolution and its ReLU take two places in `features`, and a pooling layer between stages one more."""
     places = sorted(int(name.split(".")[1]) for name in shapes if name.endswith(".weight"))
-    channels = {place: shapes[f"features.{place}.weight"][0] for place in places}
-    stages = [[channels[0]]]
-    for before, place in pairwise(places):
+    stages = [[]]
+    for before, place in pairwise([0, *places]):
         if place - before == 3:
             stages.append([])
-        stages[-1].append(channels[place])
+        stages[-1].append(shapes[f"features.{place}.weight"][0])
     return VGGConfig(tuple(map(tuple, stages)))
 
 
