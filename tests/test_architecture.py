@@ -15,9 +15,9 @@ HOUSE = ROOT / "zooconv"
 FLOORS = [
     {"cli", "__main__", "testing"},
     {"pipeline"},
-    {"conversion", "inspection", "verify", "report"},
-    {"names", "zoo", "plugins", "hookspecs", "hub", "recognise", "execute", "audit", "check", "load_check", "place",
-     "registry", "detectron2"},
+    {"conversion", "inspection", "verify", "report", "origin"},
+    {"names", "zoo", "plugins", "hookspecs", "hub", "recognise", "execute", "audit", "canonical", "certificate",
+     "check", "load_check", "place", "registry", "reread", "detectron2"},
     {"mapping", "checkpoint"},
     {"atomic", "digest", "errors", "files", "finite", "options", "output", "pump", "settings", "tensor"},
 ]

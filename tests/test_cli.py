@@ -146,7 +146,7 @@ def test_where_an_artifact_goes_and_what_it_is_called(source, zooconv, output, n
 def test_a_file_elsewhere_is_recorded_beside_itself(source, zooconv, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     assert zooconv("convert", source, "--no-load-check", "-o", elsewhere).code == 0
-    assert files_in(elsewhere) == ["registry.json", "small_d2.pth", "small_d2.pth.md"]
+    assert files_in(elsewhere) == ["registry.json", "small_d2.pth", "small_d2.pth.cert.json", "small_d2.pth.md"]
     assert zooconv("verify", "--registry", elsewhere / "registry.json").code == 0
 
 

@@ -6,7 +6,7 @@ import json
 import tomllib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support import DATA
 
@@ -84,6 +84,8 @@ def test_a_model_that_no_layout_holds_is_refused_before_it_is_fetched(name):
 
 
 @given(st.text())
+@example("x" * 300)
+@example("\0")
 def test_any_text_is_a_source_or_a_plain_refusal(text):
     try:
         source = resolve(text, ZOO)

@@ -46,7 +46,8 @@ def test_the_reference_case(official, zooconv, weights):
     assert all(type(t) is torch.Tensor and t.dtype == torch.float32 for t in model.values())
     assert all(name.startswith(("backbone.downsample_layers.", "backbone.stages.", "backbone.norm.")) for name in model)
     assert all(torch.equal(t, torch.from_numpy(weights[name.removeprefix("backbone.")])) for name, t in model.items())
-    assert files_in(official.parent) == ["config.yaml", f"{NAME}.pth", f"{NAME}_d2.pth", f"{NAME}_d2.pth.md",
+    assert files_in(official.parent) == ["config.yaml", f"{NAME}.pth", f"{NAME}_d2.pth",
+                                         f"{NAME}_d2.pth.cert.json", f"{NAME}_d2.pth.md",
                                          "registry.json"]
     assert official.with_name("config.yaml").read_text() == CONFIG.replace("old.pkl  #", f"{NAME}_d2.pth #")
     record = json.loads(official.with_name("registry.json").read_text())["artifacts"][f"{NAME}/d2"]

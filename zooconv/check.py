@@ -7,17 +7,16 @@ is hashed once more as well.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from zooconv.checkpoint.open import open_checkpoint
 from zooconv.checkpoint.write import Writer
-from zooconv.digest import TensorDigest, crc32
+from zooconv.digest import TensorDigest
 from zooconv.errors import CheckFailed, UnsafeFile
 from zooconv.execute import Written
 from zooconv.mapping.plan import Plan
-from zooconv.pump import CHUNK
+from zooconv.reread import reread
 from zooconv.tensor import LazyTensor
 
 
@@ -42,11 +41,6 @@ def check_written(path: Path, plan: Plan, writer: Writer, written: Written, *, d
                           next=_NEXT)
 
 
-def tensor_digests(tensors: Mapping[str, LazyTensor]) -> list[TensorDigest]:
-    """SHA-256 of every tensor of an open checkpoint, from its file."""
-    return [TensorDigest(name, t.dtype, t.shape, _reread(t, sha=True)[1]) for name, t in tensors.items()]
-
-
 _NEXT = "the disk or the memory may be failing; nothing was put in place"
 
 
@@ -55,25 +49,9 @@ def _faults(tensor: LazyTensor, digest: TensorDigest, offset: int, crc: int, *, 
         return [f"has {tensor.dtype} {tensor.shape}, must have {digest.dtype} {digest.shape}"]
     if tensor.nbytes and (tensor.offset != offset or not tensor.fills_record):
         return [f"lies at byte {tensor.offset:,}, must lie at {offset:,}"]
-    found, sha256 = _reread(tensor, sha=digests)
+    found, sha256 = reread(tensor, sha=digests)
     if found != crc or tensor.record.crc not in (None, crc):
         return [f"its bytes have the CRC-32 {found:08x}, must have {crc:08x}"]
     if digests and sha256 != digest.sha256:
         return [f"its bytes have the SHA-256 {sha256}, must have {digest.sha256}"]
     return []
-
-
-def _reread(tensor: LazyTensor, *, sha: bool) -> tuple[int, str]:
-    """CRC-32 of a dense tensor's bytes on disk and, if asked for, their SHA-256."""
-    crc, digest = 0, hashlib.sha256()
-    if tensor.strides is not None:
-        data = tensor.array().tobytes()
-        return crc32(data), hashlib.sha256(data).hexdigest()
-    buffer = memoryview(bytearray(min(CHUNK, tensor.nbytes)))
-    for at, size in tensor.chunks(CHUNK):
-        view = buffer[:size]
-        tensor.file.read_into(view, at)
-        crc = crc32(view, crc)
-        if sha:
-            digest.update(view)
-    return crc, digest.hexdigest()

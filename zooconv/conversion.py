@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from zooconv import detectron2
 from zooconv.audit import Audit
+from zooconv.certificate import Certificate
 from zooconv.checkpoint.open import Checkpoint
 from zooconv.digest import FileDigest, TensorDigest, tree_digest
 from zooconv.execute import Written
@@ -51,6 +52,10 @@ class Preview:
         model = self.source.model
         return [note for note in (self.plan.layout.requires.note, model.note if model else "") if note]
 
+    def source_files(self, written: Written) -> tuple[FileDigest, ...]:
+        """The source's files, as fetching them or the pass has measured them."""
+        return self.fetched.files if self.fetched else written.source_files
+
     @property
     def data(self) -> dict[str, Any]:
         """Everything that is known so far, as plain data."""
@@ -73,10 +78,11 @@ class Preview:
 
 @dataclass(frozen=True)
 class Conversion:
-    """An artifact in its place, with all that was measured on the way. `torch` is the version that loaded it."""
+    """An artifact in its place, its certificate, and all that was measured. `torch` is the version that loaded it."""
 
     preview: Preview
     written: Written
+    certificate: Certificate
     torch: str | None
     note: str = ""
 
@@ -86,21 +92,21 @@ class Conversion:
         return self.preview.place.path
 
     @property
-    def source_files(self) -> tuple[FileDigest, ...]:
-        """The source's files, as fetching them or the audit has measured them."""
-        fetched = self.preview.fetched
-        return fetched.files if fetched else self.written.source_files
-
-    @property
     def content(self) -> Content:
         """The artifact's tensors, as the registry describes them."""
-        return content(self.written.target)
+        return content(self.written.target, self.certificate.artifact.canonical)
+
+    @property
+    def source_content(self) -> Content:
+        """The source's tensors, likewise."""
+        return content(self.written.source, self.certificate.source.canonical)
 
     @property
     def data(self) -> dict[str, Any]:
         """Everything that is known, as plain data."""
         data, written = self.preview.data, self.written
-        data["source"] |= {"files": [f._asdict() for f in self.source_files], "tree": content(written.source).tree}
+        data["source"] |= {"files": [f._asdict() for f in self.preview.source_files(written)],
+                           "tree": self.source_content.tree, "canonical": self.source_content.canonical}
         data["artifact"] |= {"size": written.file.size, "sha256": written.file.sha256, **self.content.model_dump()}
         data["checks"] = {name: check.model_dump(exclude_none=True) for name, check in self._checks.items()}
         data["torch"] = self.torch
@@ -115,13 +121,13 @@ class Conversion:
         return Record(
             source=SourceRecord(type="hf" if fetched else "local", repo=fetched.repo if fetched else None,
                                 revision=fetched.revision if fetched else None,
-                                files=source_records(self.source_files), content=content(written.source)),
+                                files=source_records(preview.source_files(written)), content=self.source_content),
             converter=Converter(name=plan.family.name, dist=plugin.dist, version=plugin.version, rules=plan.rules,
                                 options=preview.options),
             layout=preview.place.layout,
             output=Output(format=preview.place.format, writer=f"zooconv {preview.place.format} 1",
                           files=[File(file=preview.place.file, size=written.file.size, sha256=written.file.sha256)],
-                          content=self.content, dropped=len(plan.dropped)),
+                          content=self.content, dropped=len(plan.dropped), certificate=self.certificate.sha256),
             checks=self._checks, license=preview.license,
             **({"x-note": self.note} if self.note else {}),
         )
@@ -133,8 +139,9 @@ class Conversion:
                 "finite": Check(status="skip", nonfinite=list(odd)) if odd else Check(status="pass")}
 
 
-def content(tensors: Iterable[TensorDigest]) -> Content:
+def content(tensors: Iterable[TensorDigest], canonical: str) -> Content:
     """A set of tensors, as the registry describes it."""
     listed = list(tensors)
-    return Content(tree=tree_digest(listed), tensors=len(listed), params=sum(math.prod(t.shape) for t in listed),
+    return Content(tree=tree_digest(listed), canonical=canonical, tensors=len(listed),
+                   params=sum(math.prod(t.shape) for t in listed),
                    dtypes=dict(sorted(Counter(t.dtype for t in listed).items())))

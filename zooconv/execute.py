@@ -8,22 +8,23 @@ only renames or reshapes is streamed; any other is made in memory, its elements 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zooconv.atomic import Draft
 from zooconv.audit import Audit
+from zooconv.canonical import canonical_digests, leaf_digests
 from zooconv.checkpoint.open import Checkpoint
 from zooconv.checkpoint.write import Writer
 from zooconv.digest import FileDigest, TensorDigest, crc32, tree_digest
 from zooconv.errors import CheckFailed
 from zooconv.files import damaged
 from zooconv.finite import finite_check
-from zooconv.mapping.expr import Expr, evaluate, leaves, stream
+from zooconv.mapping.expr import Expr, bytes_of, evaluate, leaves, stream
 from zooconv.mapping.plan import Plan
 from zooconv.pump import CHUNK, Pump, Watch, pumping
-from zooconv.tensor import LazyTensor, TensorSpec
+from zooconv.tensor import LazyTensor, TensorSpec, array_bytes
 
 if TYPE_CHECKING:
     from zooconv.tensor import Array
@@ -31,13 +32,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Written:
-    """What a pass measured: digests of both sides, the CRC-32 of every target tensor, and those with NaN or Inf."""
+    """What a pass measured: digests of both sides and of what they mean, CRC-32 of targets, those with NaN or Inf."""
 
     file: FileDigest
     target: tuple[TensorDigest, ...]
     crcs: tuple[int, ...]
     source_files: tuple[FileDigest, ...]
     source: tuple[TensorDigest, ...]
+    canonical: tuple[TensorDigest, ...]
     nonfinite: tuple[str, ...]
 
 
@@ -59,6 +61,7 @@ def execute(plan: Plan, checkpoint: Checkpoint, draft: Draft, writer: Writer, au
         for name in plan.dropped:
             work.source_only(name)
         target, source = work.digests()
+        canonical = work.canonical(target, source)
         file = work.finish(tree_digest(target))
         draft.sync()
     files = audit.result() if audit is not None else ()
@@ -66,7 +69,7 @@ def execute(plan: Plan, checkpoint: Checkpoint, draft: Draft, writer: Writer, au
     if work.nonfinite and not allow_nonfinite:
         raise CheckFailed(f"{len(work.nonfinite)} tensors hold NaN or Inf", why=work.nonfinite[:20],
                           next="if that is how they must be: --allow-nonfinite")
-    return Written(file, target, tuple(work.crcs), files, source, tuple(work.nonfinite))
+    return Written(file, target, tuple(work.crcs), files, source, canonical, tuple(work.nonfinite))
 
 
 class _Work:
@@ -150,11 +153,11 @@ class _Work:
         return evaluate(value, arrays.__getitem__)
 
     def _hash(self, array: Array, digest: hashlib._Hash) -> None:
-        self.tensor_lane.put(digest.update, _bytes(array))
+        self.tensor_lane.put(digest.update, array_bytes(array))
 
     def _put(self, array: Array, dtype: str, digest: hashlib._Hash) -> tuple[int, bool]:
         """Write a tensor that lies in memory."""
-        data, check = _bytes(array), finite_check(dtype)
+        data, check = array_bytes(array), finite_check(dtype)
         self.tensor_lane.put(digest.update, data)
         self._emit(data)
         self.watch(len(data))
@@ -174,6 +177,11 @@ class _Work:
                        for name, h in self.source_hash.items())
         return target, source
 
+    def canonical(self, target: Iterable[TensorDigest], source: Iterable[TensorDigest]) -> tuple[TensorDigest, ...]:
+        """The digests of all canonical tensors, most of which are those of a source or a target tensor."""
+        written = {bytes_of(move.value): digest.sha256 for move, digest in zip(self.plan.moves, target, strict=True)}
+        return canonical_digests(self.plan.canonical, self.tensors, written | leaf_digests(source))
+
     def finish(self, tree: str) -> FileDigest:
         """Write the end of the file; its digest."""
         self._emit(self.writer.end(tree))
@@ -181,18 +189,12 @@ class _Work:
         return FileDigest(self.draft.target.name, self.writer.size, self.file_hash.hexdigest())
 
 
-def _bytes(array: Array) -> memoryview:
-    import numpy as np
-
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view("u1").data)
-
-
 def _check_dropped(plan: Plan, sha256: Mapping[str, str]) -> None:
     """Hold the tensors that were dropped on a condition against it."""
     odd = [f"{name} differs from {other}, whose second name it should be" for name, other in plan.same_as.items()
            if sha256[name] != sha256.get(other)]
     odd += [f"{name} was trained: it is not {start}" for name, start in plan.untrained.items()
-            if sha256[name] != hashlib.sha256(_bytes(evaluate(start))).hexdigest()]
+            if sha256[name] != hashlib.sha256(array_bytes(evaluate(start))).hexdigest()]
     if odd:
         raise CheckFailed(f"{len(odd)} tensors would be lost: layout {plan.layout.name} has no place for them",
                           why=odd[:20], next=f"zooconv layouts {plan.family.name}  (for one that has)")

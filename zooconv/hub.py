@@ -133,7 +133,7 @@ class Hub:
             found = file_sha256(path)
             stated = listing.digests[name] or _blob_name(path)
             if stated is not None and stated in (found.sha256, _git_blob(path, stated)):
-                return path, FileDigest(Path(name).name, found.size, found.sha256)
+                return path, FileDigest(name, found.size, found.sha256)
             _remove(path)
         raise SourceUnavailable(
             f"{name} of {repo} is not what the hub says it is" if online else f"the cached {name} of {repo} is damaged",

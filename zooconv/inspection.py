@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from zooconv.canonical import canonical_digest
 from zooconv.checkpoint.open import Checkpoint
 from zooconv.errors import ZooError
 from zooconv.mapping.family import config_facts
@@ -38,13 +39,17 @@ class Inspection:
             return facts(*head, ("is", "\n".join(["not recognised: " + self.error.what, *self.error.why])))
         mine = {**data, "source": {"prefix": data["prefix"]}}
         return facts(*head, ("is", identity_line(mine)),
+                     ("canonical", data["canonical"] or ""),
                      ("would drop", "\n".join(dropped_lines(data["dropped"])) or "nothing"),
                      ("can become", ", ".join(data["layouts"])),
                      ("cannot become", "\n".join(f"{name}: {why}" for name, why in data["not_layouts"].items())))
 
 
-def inspect_checkpoint(checkpoint: Checkpoint, prefix: str | None = None) -> Inspection:
-    """Describe an open checkpoint. What no family recognises is described as far as it goes."""
+def inspect_checkpoint(checkpoint: Checkpoint, prefix: str | None = None, *, digest: bool = True) -> Inspection:
+    """Describe an open checkpoint. What no family recognises is described as far as it goes.
+
+    `digest` asks for the canonical digest, for which every tensor is read.
+    """
     tensors = checkpoint.tensors
     data: dict[str, Any] = {
         "file": str(checkpoint.path), "format": checkpoint.format, "wrapper": list(checkpoint.wrapper),
@@ -61,6 +66,7 @@ def inspect_checkpoint(checkpoint: Checkpoint, prefix: str | None = None) -> Ins
         "family": found.family.name, "title": found.family.title, "dialect": found.dialect.name, "prefix": found.prefix,
         "config": config_facts(found.config), "variant": found.variant, "dropped": found.dropped,
         "layouts": layouts, "not_layouts": not_layouts,
+        "canonical": canonical_digest(found.canonical, tensors) if digest else None,
     })
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from zooconv.atomic import drafting, write_text
 from zooconv.audit import auditing
+from zooconv.certificate import certificate_path, certify
 from zooconv.check import check_written
 from zooconv.checkpoint.open import open_checkpoint
 from zooconv.checkpoint.write import writer_for
@@ -52,9 +53,11 @@ def run(source: Source, options: Options, *, hub: Hub | None = None,
             written = execute(plan, checkpoint, draft, writer, preview.audit, watch=watching(plan.nbytes),
                               allow_nonfinite=options.allow_nonfinite)
             check_written(draft.path, plan, writer, written, digests=options.verify)
+            certificate = certify(plan, written, draft.path, preview.source_files(written), options.recorded)
             version = torch.check(draft.path, target.format, plan.targets) if torch else None
             draft.commit()
-        conversion = Conversion(preview, written, version, options.note)
+        write_text(certificate_path(target.path), certificate.text)
+        conversion = Conversion(preview, written, certificate, version, options.note)
         update(target.registry, lambda registry: registry.put(target.name, conversion.record))
         if options.report:
             write_text(target.path.with_name(f"{target.path.name}.md"), page(conversion.data))
@@ -107,9 +110,13 @@ def fetch(name: str, *, hub: Hub | None = None) -> Fetched:
     return _fetched(source, hub)[0]
 
 
-def inspect(path: str | Path, *, ema: bool = False, key: str | None = None, prefix: str | None = None) -> Inspection:
-    """Say what a checkpoint file is. Nothing in it is executed. Raises ZooError for one that cannot be read."""
+def inspect(path: str | Path, *, ema: bool = False, key: str | None = None, prefix: str | None = None,
+            digest: bool = True) -> Inspection:
+    """Say what a checkpoint file is. Nothing in it is executed. Raises ZooError for one that cannot be read.
+
+    Without `digest`, only its headers are read.
+    """
     from zooconv.inspection import inspect_checkpoint
 
     with open_checkpoint(path, ema=ema, key=key) as checkpoint:
-        return inspect_checkpoint(checkpoint, prefix)
+        return inspect_checkpoint(checkpoint, prefix, digest=digest)

@@ -13,6 +13,7 @@ lock, and replaced in one step. No time, host or absolute path stands in it.
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 from collections.abc import Callable
@@ -46,12 +47,16 @@ class File(_Strict):
 
 
 class Content(_Strict):
-    """A set of tensors: its tree digest, how many there are, of how many elements, of which dtypes."""
+    """A set of tensors: its tree digest, how many there are, of how many elements, of which dtypes.
+
+    `canonical` is the tree digest of the backbone in it under canonical names.
+    """
 
     tree: Sha256
     tensors: Count
     params: Count
     dtypes: dict[str, Count]
+    canonical: Sha256 | None = None
 
 
 class SourceRecord(_Strict):
@@ -83,13 +88,14 @@ class Converter(_Strict):
 
 
 class Output(_Strict):
-    """The artifact."""
+    """The artifact; `certificate` is the SHA-256 of the one beside it."""
 
     format: Literal["pth", "safetensors"]
     writer: str | None = None
     files: Annotated[list[File], Field(min_length=1)]
     content: Content
     dropped: Annotated[int, Field(ge=0)] | None = None
+    certificate: Sha256 | None = None
 
 
 class Check(BaseModel):
@@ -149,6 +155,22 @@ class Registry:
         """Where a record's file lies."""
         return self.path.parent / record.path
 
+    def matching(self, *names: str) -> list[str]:
+        """The artifacts that are meant by whole names (`convnext_tiny_22k/d2`), models, files, or patterns; or all.
+
+        Raises UsageError for one that means none.
+        """
+        found = dict.fromkeys(full for name in names for full in self._matching(name))
+        return list(found if names else self.records)
+
+    def _matching(self, name: str) -> list[str]:
+        found = [n for n, record in self.records.items()
+                 if n == name or n.startswith(f"{name}/") or record.path == name or fnmatch.fnmatchcase(n, name)]
+        if not found:
+            known = ", ".join(list(self.records)[:12]) or "it is empty"
+            raise UsageError(f"{self.path} has no artifact {name!r}", why=[f"it has {known}"], next="zooconv verify")
+        return found
+
     def owner(self, file: str) -> str | None:
         """The name under which a file is recorded."""
         return next((name for name, record in self.records.items() if record.path == file), None)
@@ -185,7 +207,7 @@ def update(path: Path, change: Callable[[Registry], None]) -> Registry:
 
 def source_records(digests: tuple[FileDigest, ...]) -> list[File]:
     """A source's files as records; in names, what a registry cannot spell becomes an underscore."""
-    return [File(file=re.sub(r"[^A-Za-z0-9_.+=@-]|^[^A-Za-z0-9_]", "_", d.file), size=d.size, sha256=d.sha256)
+    return [File(file=re.sub(r"[^A-Za-z0-9_.+=@/-]|(?<![^/])[^A-Za-z0-9_]", "_", d.file), size=d.size, sha256=d.sha256)
             for d in digests]
 
 

@@ -143,6 +143,13 @@ class LazyTensor:
         return np.ascontiguousarray(view)
 
 
+def array_bytes(array: Array) -> memoryview:
+    """An array's elements, in C order, as bytes."""
+    import numpy as np
+
+    return memoryview(np.ascontiguousarray(array).reshape(-1).view("u1").data)
+
+
 def checked_dtype(name: str, dtype: str) -> str:
     """`dtype` if zooconv can carry it. Raises UnsafeFile, naming the tensor, where it cannot."""
     if dtype not in DTYPES:

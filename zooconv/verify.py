@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from zooconv.check import tensor_digests
+from zooconv.certificate import certificate_path, check_certificate, read_certificate
 from zooconv.checkpoint.open import open_checkpoint
 from zooconv.digest import file_sha256, tree_digest
-from zooconv.errors import UsageError, ZooError
+from zooconv.errors import CheckFailed, SourceUnavailable, ZooError
+from zooconv.origin import source_of
 from zooconv.registry import Record, Registry
+from zooconv.reread import tensor_digests
+
+if TYPE_CHECKING:
+    from zooconv.hub import Hub
 
 Status = Literal["ok", "changed", "missing"]
 
@@ -24,25 +29,37 @@ class Outcome(NamedTuple):
     why: str = ""
 
 
-def verify(registry: Registry, names: Sequence[str] = ()) -> Iterable[Outcome]:
+def verify(registry: Registry, names: Sequence[str] = (), *, certificate: bool = False, source: Path | None = None,
+           hub: Hub | None = None) -> Iterable[Outcome]:
     """Re-hash the named artifacts, or all: the file, and every tensor that our reader finds in it.
 
-    A name is a whole one (`convnext_tiny_22k/d2`), a model's (`convnext_tiny_22k`), a file's, or a pattern. Raises
-    UsageError for a name that the registry does not have.
+    With `certificate`, the certificate as well, against the artifact and its source (see `zooconv.origin.source_of`),
+    which must be at hand. A name is a whole one (`convnext_tiny_22k/d2`), a model's (`convnext_tiny_22k`), a file's, or
+    a pattern. Raises UsageError for a name that the registry does not have.
     """
-    wanted = list(registry.records) if not names else [n for name in names for n in _matching(registry, name)]
-    for name in dict.fromkeys(wanted):
+    for name in registry.matching(*names):
         record = registry.records[name]
-        yield Outcome(name, record.path, *_one(registry, record))
+        status, why = _one(registry, record)
+        if status == "ok" and certificate and (wrong := certificate_faults(registry, record, source, hub)):
+            status, why = "changed", f"certificate: {wrong[0]}" + (f" … and {len(wrong) - 1} more" if wrong[1:] else "")
+        yield Outcome(name, record.path, status, why)
 
 
-def _matching(registry: Registry, name: str) -> list[str]:
-    found = [n for n, record in registry.records.items()
-             if n == name or n.startswith(f"{name}/") or record.path == name or fnmatch.fnmatchcase(n, name)]
-    if not found:
-        known = ", ".join(list(registry.records)[:12]) or "it is empty"
-        raise UsageError(f"{registry.path} has no artifact {name!r}", why=[f"it has {known}"], next="zooconv verify")
-    return found
+def certificate_faults(registry: Registry, record: Record, source: Path | None = None,
+                       hub: Hub | None = None) -> list[str]:
+    """What contradicts an artifact's certificate: its record, its source, or the artifact itself.
+
+    A source that is not at hand is such a thing, too. Raises UsageError where there is no certificate.
+    """
+    path = registry.artifact(record)
+    certificate = read_certificate(certificate_path(path))
+    if certificate.sha256 != record.output.certificate:
+        return ["it is not the one that was recorded"]
+    try:
+        with source_of(record, registry, given=source, hub=hub) as origin, open_checkpoint(path) as artifact:
+            return check_certificate(certificate, origin, artifact)
+    except (SourceUnavailable, CheckFailed) as error:
+        return [str(error)]
 
 
 def _one(registry: Registry, record: Record) -> tuple[Status, str]:

@@ -7,17 +7,26 @@ import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Annotated, Any, get_type_hints
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from zooconv import settings
-from zooconv.errors import ZooError
+from zooconv.errors import UsageError, ZooError
 from zooconv.options import Options
 from zooconv.output import Output
 
+if TYPE_CHECKING:
+    from zooconv.registry import Registry
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only what a script needs.")]
+
+RegistryFile = Annotated[Path | None, typer.Option("--registry", help="The registry; default: $ZOOCONV_REGISTRY, else "
+                                                   "./registry.json.")]
+SourceFile = Annotated[Path | None, typer.Option("--source", help="The file that was converted, where it is not found "
+                                                 "by its record.")]
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:
@@ -66,6 +75,16 @@ def _with_parameters(function: Callable[..., None], parameters: list[inspect.Par
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     function.__annotations__ = {p.name: p.annotation for p in parameters}
     return function
+
+
+def open_registry(path: Path | None) -> Registry:
+    """The registry that a user means. Raises UsageError where there is none."""
+    from zooconv.registry import Registry
+
+    path = path or settings.registry_path() or Path("registry.json")
+    if not path.exists():
+        raise UsageError(f"there is no registry {path}", next="name it: --registry FILE, or convert something first")
+    return Registry.read(path)
 
 
 def complete_name(incomplete: str) -> list[str]:

@@ -196,12 +196,17 @@ def leaves(expr: Expr) -> Iterator[Leaf]:
             yield from leaves(arg)
 
 
+def bytes_of(expr: Expr) -> Expr:
+    """The expression without its last reshape: two tensors of equal bytes have equal ones."""
+    return expr.arg if isinstance(expr, Reshape) else expr
+
+
 def stream(expr: Expr) -> Leaf | None:
     """The one tensor whose bytes, in their order, are this expression's bytes, if there is one.
 
     Such a move needs no memory of its own, however large the tensor.
     """
-    inner = expr.arg if isinstance(expr, Reshape) else expr
+    inner = bytes_of(expr)
     return inner if isinstance(inner, Leaf) else None
 
 

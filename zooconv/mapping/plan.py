@@ -9,13 +9,13 @@ No tensor byte is read to make a plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from zooconv.digest import text_sha256
 from zooconv.errors import CheckFailed
-from zooconv.mapping.expr import Expr, Fill, ShapeError, stream
+from zooconv.mapping.expr import Expr, Fill, Leaf, ShapeError, stream
 from zooconv.mapping.family import Family, Layout, config_facts
 from zooconv.mapping.fit import Fit, Problem
 from zooconv.mapping.rules import Firing, Translation
@@ -34,6 +34,9 @@ class Move:
 class Plan:
     """All that a conversion will do, in the order in which it will do it.
 
+    `canonical` holds every canonical tensor of the source, over source tensors, and `kept` the names of those that the
+    layout has a place for. `back` is the way back: every source tensor that is not dropped, over target tensors.
+
     Some dropped tensors go on a condition, which is checked when they are read: those of `same_as` have the bytes of
     the tensor named there, those of `untrained` still have their start value.
     """
@@ -44,6 +47,9 @@ class Plan:
     prefix: str
     layout: Layout
     moves: tuple[Move, ...]
+    canonical: dict[str, Expr]
+    kept: frozenset[str]
+    back: dict[str, Expr]
     dropped: dict[str, str]
     same_as: dict[str, str]
     untrained: dict[str, Fill]
@@ -86,10 +92,13 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True) -> Plan:
     added = layout.fresh_tensors(found.config) if fresh else ()
     values = placed.made | {f.name: found.own.get(f.name, (f.start,))[0] for f in added}
     left = {leaf.name: start for name, (leaf, start) in found.own.items() if name not in values}
+    targets = {name: Leaf(value.shape, value.dtype, layout.mount + name) for name, value in values.items()}
+    own = {leaf.name: targets[name] for name, (leaf, _) in found.own.items() if name in values}
     return Plan(
         family=found.family, config=found.config, dialect=found.dialect.name, prefix=found.prefix, layout=layout,
         moves=tuple(Move(TensorSpec(layout.mount + name, value.shape, value.dtype), value)
                     for name, value in values.items()),
+        canonical=found.canonical, kept=frozenset(kept), back=_way_back(found, placed, targets) | own,
         dropped=found.dropped | _omitted_sources(found, omitted) | dict.fromkeys(left, _LEFT),
         same_as={found.prefix + a: found.prefix + b for a, b in found.translation.same_as.items()},
         untrained=left,
@@ -126,22 +135,34 @@ def _misplaced(placed: Translation) -> Iterator[Problem]:
 
 def _not_undone(found: Fit, placed: Translation) -> Iterator[Problem]:
     """Undo every move, symbolically: the layout's rules forwards, then the source's rules backwards."""
+    undone = _way_back(found, placed, placed.made)
+    has_place = {name for firing in placed.fired for name in firing.taken}
+    for firing in found.translation.fired:
+        there = [name in has_place for name in firing.made]
+        if not any(there):
+            continue
+        if not all(there):
+            yield Problem("torn", " + ".join(firing.taken), "only a part of it has a place in the layout")
+            continue
+        for name in firing.taken:
+            if not _is_source(found.prefix + name, undone.get(found.prefix + name)):
+                yield Problem("not undone", found.prefix + name,
+                              f"the way back gives {undone.get(found.prefix + name)}")
+
+
+def _way_back(found: Fit, placed: Translation, targets: Mapping[str, Expr]) -> dict[str, Expr]:
+    """Source tensors in terms of the layout's, which are given by `targets`."""
     canonical: dict[str, Expr] = {}
     for firing in placed.fired:
-        canonical.update(_undo(firing, placed.made, forward=True))
+        canonical.update(_undo(firing, targets, forward=True))
+    back: dict[str, Expr] = {}
     for firing in found.translation.fired:
-        lost = [name for name in firing.made if name not in canonical]
-        if lost:
-            if len(lost) < len(firing.made):
-                yield Problem("torn", " + ".join(firing.taken), "only a part of it has a place in the layout")
-            continue
-        undone = _undo(firing, canonical, forward=False)
-        for name in firing.taken:
-            if not _is_source(found.prefix + name, undone.get(name)):
-                yield Problem("not undone", found.prefix + name, f"the way back gives {undone.get(name)}")
+        if all(name in canonical for name in firing.made):
+            back.update(_undo(firing, canonical, forward=False))
+    return {found.prefix + name: value for name, value in back.items()}
 
 
-def _undo(firing: Firing, values: dict[str, Expr], *, forward: bool) -> dict[str, Expr]:
+def _undo(firing: Firing, values: Mapping[str, Expr], *, forward: bool) -> dict[str, Expr]:
     """What a firing took, made again of what it made."""
     op = firing.rule.op
     turn = op.forward if forward else op.backward

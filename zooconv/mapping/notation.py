@@ -1,0 +1,68 @@
+"""Expressions as plain JSON data, for a certificate that anybody can check without the rules that led to it.
+
+    "stem.0.weight"                                     a tensor, by name
+    {"fill": 1.0, "shape": [96]}                        a float32 tensor with one value everywhere
+    {"reshape": [80, 320], "of": …}                     the same elements in the same order, in another shape
+    {"permute": [1, 0], "of": …}                        axes in another order
+    {"reorder": [0, 2, 1, 3], "axis": 0, "of": …}       positions of one axis in another order
+    {"slice": [0, 96], "axis": 0, "of": …}              positions of one axis, from, to
+    {"cat": […, …], "axis": 0}                          tensors one after the other along one axis
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from zooconv.mapping import expr
+from zooconv.mapping.expr import Concat, Expr, Fill, Gather, Leaf, Permute, Reshape, ShapeError, Slice
+
+
+def to_data(value: Expr) -> Any:
+    """An expression as JSON data."""
+    match value:
+        case Leaf(name=name):
+            return name
+        case Fill(shape=shape, value=number):
+            return {"fill": number, "shape": list(shape)}
+        case Reshape(shape=shape, arg=arg):
+            return {"reshape": list(shape), "of": to_data(arg)}
+        case Permute(axes=axes, arg=arg):
+            return {"permute": list(axes), "of": to_data(arg)}
+        case Gather(order=order, axis=axis, arg=arg):
+            return {"reorder": list(order), "axis": axis, "of": to_data(arg)}
+        case Slice(start=start, stop=stop, axis=axis, arg=arg):
+            return {"slice": [start, stop], "axis": axis, "of": to_data(arg)}
+        case Concat(args=args, axis=axis):
+            return {"cat": [to_data(arg) for arg in args], "axis": axis}
+    raise TypeError(f"no notation for {value!r}")
+
+
+def from_data(data: Any, leaves: Mapping[str, Leaf]) -> Expr:
+    """The expression that JSON data say, over tensors of these shapes.
+
+    Raises ShapeError (a ValueError) for data that say none: an unknown tensor, an unknown word, shapes that do not fit.
+    """
+    try:
+        return _read(data, leaves)
+    except (KeyError, TypeError, IndexError) as error:
+        raise ShapeError(f"no expression: {data!r:.80} ({error})") from None
+
+
+def _read(data: Any, leaves: Mapping[str, Leaf]) -> Expr:
+    match data:
+        case str():
+            return leaves[data]
+        case {"fill": float() | int() as number, "shape": list(shape)}:
+            return Fill(tuple(shape), "F32", float(number))
+        case {"reshape": list(shape), "of": inner}:
+            return expr.reshape(_read(inner, leaves), tuple(shape))
+        case {"permute": list(axes), "of": inner}:
+            return expr.permute(_read(inner, leaves), tuple(axes))
+        case {"reorder": list(order), "axis": int() as axis, "of": inner}:
+            return expr.gather(_read(inner, leaves), axis, tuple(order))
+        case {"slice": [int() as start, int() as stop], "axis": int() as axis, "of": inner}:
+            return expr.slice_(_read(inner, leaves), axis, start, stop)
+        case {"cat": [_, *_] as parts, "axis": int() as axis}:
+            return expr.concat(tuple(_read(part, leaves) for part in parts), axis)
+    raise ShapeError(f"no expression: {data!r:.80}")
