@@ -71,6 +71,6 @@ def zooconv(work: Path) -> Callable[..., Ran]:
 
 @pytest.fixture(scope="session")
 def timm() -> Any:
-    from zooconv.testing.upstream import import_timm
+    from zooconv.upstream import import_package
 
-    return import_timm()
+    return import_package("timm")

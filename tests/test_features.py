@@ -21,7 +21,7 @@ from zooconv.mapping.expr import evaluate
 from zooconv.mapping.fit import fit, prefixes
 from zooconv.mapping.rules import Rule
 from zooconv.tensor import TensorSpec
-from zooconv.testing.upstream import import_timm, import_torchvision, import_transformers
+from zooconv.upstream import import_package
 
 SIZES = {"depths": [*SMALL.depths], "hidden_sizes": [*SMALL.dims]}
 EXACT = 1e-12  # relative; a sum in another order costs about 1e-15
@@ -32,7 +32,7 @@ class Timm:
 
     @staticmethod
     def build(**options):
-        return import_timm().models.convnext.ConvNeXt(depths=SMALL.depths, dims=SMALL.dims, num_classes=5, **options)
+        return import_package("timm").models.convnext.ConvNeXt(depths=SMALL.depths, dims=SMALL.dims, num_classes=5, **options)
 
     @staticmethod
     def features(model, images):
@@ -63,7 +63,7 @@ class Transformers:
 
     @staticmethod
     def build():
-        package = import_transformers()
+        package = import_package("transformers")
         config = package.ConvNextConfig(**SIZES, num_labels=5, layer_norm_eps=1e-6)
         return package.ConvNextForImageClassification(config)
 
@@ -82,7 +82,7 @@ class TransformersDinov3(Transformers):
 
     @staticmethod
     def build():
-        package = import_transformers()
+        package = import_package("transformers")
         return package.DINOv3ConvNextModel(package.DINOv3ConvNextConfig(**SIZES))
 
     @staticmethod
@@ -95,7 +95,7 @@ class Torchvision:
 
     @staticmethod
     def build():
-        convnext = import_torchvision().models.convnext
+        convnext = import_package("torchvision").models.convnext
         widths = [*SMALL.dims[1:], None]
         return convnext.ConvNeXt([convnext.CNBlockConfig(dim, wider, depth) for dim, wider, depth
                                   in zip(SMALL.dims, widths, SMALL.depths, strict=True)], num_classes=5)

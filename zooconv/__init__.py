@@ -26,6 +26,7 @@ _HOME = {
                             "reshape", "transpose", "unfold_order"],
     "zooconv.checkpoint.open": ["open_checkpoint"],
     "zooconv.options": ["Options"],
+    "zooconv.upstream": ["Upstream", "import_package"],
     "zooconv.pipeline": ["convert", "fetch", "fetch_convert", "inspect"],
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
@@ -72,6 +73,8 @@ if TYPE_CHECKING:
     from zooconv.pipeline import fetch_convert as fetch_convert
     from zooconv.pipeline import inspect as inspect
     from zooconv.tensor import TensorSpec as TensorSpec
+    from zooconv.upstream import Upstream as Upstream
+    from zooconv.upstream import import_package as import_package
 
 
 def __getattr__(name: str) -> Any:

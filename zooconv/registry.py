@@ -16,7 +16,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -99,11 +99,15 @@ class Output(_Strict):
 
 
 class Check(BaseModel):
-    """The outcome of a check, and what it measured: for finiteness, the tensors that hold NaN or Inf."""
+    """The outcome of a check, and what it measured.
+
+    For finiteness, the tensors that hold NaN or Inf; for parity, the outcome against each upstream.
+    """
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
-    status: Literal["pass", "skip"]
+    status: Literal["pass", "skip", "fail"]
     nonfinite: list[str] | None = None
+    against: dict[str, dict[str, Any]] | None = None
 
 
 class Record(BaseModel):
@@ -176,10 +180,25 @@ class Registry:
         return next((name for name, record in self.records.items() if record.path == file), None)
 
     def put(self, name: str, record: Record) -> None:
-        """Record an artifact, in the place of any other record of the same file."""
+        """Record an artifact, in the place of any other record of the same file.
+
+        What was proved of the very same bytes, from the same source, stays proved.
+        """
+        old = self.records.get(name)
+        if old is not None and (old.source, old.output) == (record.source, record.output):
+            record = record.model_copy(update={"checks": {**old.checks, **record.checks}})
         for other in [n for n, r in self.records.items() if r.path == record.path]:
             del self.records[other]
         self.records[name] = record
+
+    def put_parity(self, name: str, against: str, outcome: Mapping[str, Any]) -> None:
+        """Note how an artifact compares with an upstream. Raises KeyError for one that is not recorded."""
+        record = self.records[name]
+        known = record.checks.get("parity")
+        outcomes = {**((known.against or {}) if known else {}), against: dict(outcome)}
+        failed = any(one["status"] == "fail" for one in outcomes.values())
+        check = Check(status="fail" if failed else "pass", against=dict(sorted(outcomes.items())))
+        self.records[name] = record.model_copy(update={"checks": {**record.checks, "parity": check}})
 
     def text(self) -> str:
         """The canonical text: what is written, byte for byte."""

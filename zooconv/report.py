@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zooconv.detectron2 import config_yaml
+from zooconv.mapping.family import config_text
 from zooconv.output import facts, megabytes, some
 
 Data = Mapping[str, Any]
@@ -69,8 +70,7 @@ def source_line(data: Data) -> str:
 
 def identity_line(data: Data) -> str:
     """What the weights are."""
-    config = "  ".join(f"{key} {','.join(map(str, value)) if isinstance(value, list) else value}"
-                       for key, value in data["config"].items())
+    config = config_text(data["config"])
     under = f" under {data['source']['prefix']}" if data["source"]["prefix"] else ""
     return f"{data['title']} {data['variant'] or '(no known variant)'}, {data['dialect']} names{under}  ({config})"
 

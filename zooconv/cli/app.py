@@ -11,7 +11,20 @@ from typing import Annotated, Any
 import typer
 
 from zooconv import __version__
-from zooconv.cli import convert, fetch, fetch_convert, inspect, layouts, list_, plugins, show, verify
+from zooconv.cli import (
+    card,
+    convert,
+    diff,
+    fetch,
+    fetch_convert,
+    inspect,
+    layouts,
+    list_,
+    parity,
+    plugins,
+    show,
+    verify,
+)
 
 app = typer.Typer(
     name="zooconv", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
@@ -23,11 +36,14 @@ for name, command, panel in (
     ("convert", convert.convert, "Convert"),
     ("fetch", fetch.fetch, "Convert"),
     ("inspect", inspect.inspect, "Look"),
+    ("diff", diff.diff, "Look"),
     ("list", list_.list_, "Look"),
     ("show", show.show, "Look"),
     ("layouts", layouts.layouts, "Look"),
     ("plugins", plugins.plugins, "Look"),
     ("verify", verify.verify, "Check"),
+    ("parity", parity.parity, "Check"),
+    ("card", card.card, "Check"),
 ):
     app.command(name, rich_help_panel=panel)(command)
 

@@ -28,6 +28,13 @@ RegistryFile = Annotated[Path | None, typer.Option("--registry", help="The regis
 SourceFile = Annotated[Path | None, typer.Option("--source", help="The file that was converted, where it is not found "
                                                  "by its record.")]
 
+MaxMemory = Annotated[float | None, typer.Option("--max-memory", help="How much memory may be used, in GB; default: "
+                                                 "all that is free.")]
+
+
+def in_bytes(gigabytes: float | None) -> int | None:
+    return None if gigabytes is None else round(gigabytes * 1e9)
+
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:
     """A command: `function` is given an `out`, `--json` and `-q` choose it, and a known failure is told plainly."""

@@ -156,8 +156,12 @@ class Family(Generic[C]):
     """An architecture with one canonical naming.
 
     `infer` reads a config off canonical shapes; `tensors` is the table of every canonical tensor of a config, in the
-    order of the reference module, and the single truth for names and shapes. `backbone` names the reference module
-    as `package.module:Class`; it is imported only when somebody asks for it. `zoo` is the family's `zoo.toml`.
+    order of the reference module, and the single truth for names and shapes. `zoo` is the family's `zoo.toml`.
+
+    Two kinds of code are named as `package.module:name`, and imported only when somebody asks for a proof. `backbone`
+    makes the reference module of a config: a torch module with the canonical names, whose `features(images)` is a dict
+    of everything that its tensors take part in. `upstreams` are the packages that it is held against, by name (see
+    `zooconv.Upstream`), on images of `image` pixels, height and width.
     """
 
     name: str
@@ -169,6 +173,8 @@ class Family(Generic[C]):
     layouts: Sequence[Layout]
     refusals: Sequence[Refusal] = ()
     backbone: str = ""
+    upstreams: Mapping[str, str] = field(default_factory=dict)
+    image: tuple[int, int] = (64, 96)
     zoo: Path | None = None
 
     def table(self, config: C) -> dict[str, TensorSpec]:
@@ -194,9 +200,9 @@ def config_facts(config: Any) -> dict[str, Any]:
 
 
 def config_text(config: Any) -> str:
-    """A config in one line: `depths 3,3,9,3  dims 96,192,384,768`."""
+    """A config, or its facts, in one line: `depths 3,3,9,3  dims 96,192,384,768`."""
     values = ((key, ",".join(map(str, value)) if isinstance(value, list) else str(value))
-              for key, value in config_facts(config).items())
+              for key, value in (config if isinstance(config, dict) else config_facts(config)).items())
     return "  ".join(f"{key} {value}" for key, value in values)
 
 

@@ -35,11 +35,14 @@ class Fit:
 
     Where the dialect is a layout's body, `own` holds the tensors that the layout adds to the family's, each with the
     value that it starts at.
+
+    `sources` are the file's tensors under the prefix, by their names without it.
     """
 
     family: Family[Any]
     dialect: Dialect
     prefix: str
+    sources: Mapping[str, Leaf]
     translation: Translation
     outside: dict[str, str]
     config: Any = None
@@ -95,7 +98,7 @@ def fit(family: Family[Any], dialect: Dialect, tensors: Mapping[str, TensorSpec]
               for name, spec in tensors.items() if name.startswith(prefix)}
     outside = {name: dialect.drop_reason(name) or f"outside the backbone, which stands under {prefix}"
                for name in tensors if not name.startswith(prefix)}
-    result = Fit(family, dialect, prefix, dialect.to_canonical(inside), outside, layout=layout)
+    result = Fit(family, dialect, prefix, inside, dialect.to_canonical(inside), outside, layout=layout)
     made = result.translation.made
     try:
         result.config = family.infer(Shapes({name: value.shape for name, value in made.items()}))

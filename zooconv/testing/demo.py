@@ -14,7 +14,7 @@ from pathlib import Path
 
 from zooconv.testing.checkpoints import random_array, save_safetensors
 from zooconv.testing.hub import LocalHub
-from zooconv.testing.upstream import import_timm
+from zooconv.upstream import import_package
 
 NAME, REPO, ARCHITECTURE, CLASSES = "convnext_tiny_22k", "timm/convnext_tiny.fb_in22k", "convnext_tiny", 21841
 
@@ -23,7 +23,7 @@ def timm_checkpoint(path: Path) -> Path:
     """The file that timm would publish for the architecture, its weights random."""
     import torch
 
-    timm = import_timm()
+    timm = import_package("timm")
     with torch.device("meta"):
         model = timm.create_model(ARCHITECTURE, num_classes=CLASSES)
     return save_safetensors(path, {name: random_array(name, tuple(t.shape)) for name, t in model.state_dict().items()})

@@ -15,7 +15,14 @@ from .layouts import LAYOUTS
 FAMILY = Family(
     name="convnext", title="ConvNeXt", infer=infer, tensors=tensors, variants=VARIANTS,
     dialects=DIALECTS, layouts=LAYOUTS, refusals=REFUSALS,
-    backbone="zooconv_zoo.convnext.backbone:ConvNeXt", zoo=Path(__file__).with_name("zoo.toml"),
+    backbone="zooconv_zoo.convnext.backbone:build",
+    upstreams={
+        "timm": "zooconv_zoo.convnext.upstreams:Timm",
+        "transformers": "zooconv_zoo.convnext.upstreams:Transformers",
+        "transformers-dinov3": "zooconv_zoo.convnext.upstreams:TransformersDINOv3",
+        "torchvision": "zooconv_zoo.convnext.upstreams:Torchvision",
+    },
+    zoo=Path(__file__).with_name("zoo.toml"),
 )
 
 

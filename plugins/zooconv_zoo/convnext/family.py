@@ -18,6 +18,11 @@ class ConvNeXtConfig:
     depths: tuple[int, ...]
     dims: tuple[int, ...]
 
+    @property
+    def eps(self) -> float:
+        """The norms' epsilon, which shapes do not tell: CLIP's xxlarge was trained with 1e-5 (timm's norm_eps)."""
+        return 1e-5 if self == VARIANTS["xxlarge"] else 1e-6
+
 
 # Table 9 of the paper for tiny … xlarge; timm/models/convnext.py for the smaller ones and xxlarge.
 VARIANTS = {

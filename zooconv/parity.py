@@ -1,0 +1,247 @@
+"""Forward parity: does an artifact compute what its source's own implementation computes?
+
+    theirs = the upstream's module  <- the source's tensors
+    ours   = the family's backbone  <- the artifact's tensors, under canonical names
+    the same images through both, in float64: every output must agree to 1e-12 of its largest value
+
+A sum in another order costs about 1e-15 in float64; a wrong permutation, a forgotten scale or a swapped pair costs
+1e-3 and more. There is no tolerance in between to hide in. float32, in which people run it, is measured beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from zooconv.checkpoint.open import Checkpoint
+from zooconv.errors import CheckFailed, UsageError
+from zooconv.mapping.expr import Expr, Leaf
+from zooconv.mapping.family import Family, config_text
+from zooconv.mapping.fit import Fit
+from zooconv.mapping.rules import Dialect
+from zooconv.modules import Weights, fill, need_memory, unseen, weights, without_values
+from zooconv.upstream import Upstream, code, import_package, package_version, upstream
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Features = Mapping[str, "Tensor"]
+EXACT, USUAL = 1e-12, 5e-6  # relative; of float64, which is the verdict, and what float32 is expected to reach
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far apart one output is: the largest difference, and the same relative to the output's largest value."""
+
+    output: str
+    shape: tuple[int, ...]
+    absolute: float
+    relative: float
+    absolute32: float
+    relative32: float
+
+    @property
+    def exact(self) -> bool:
+        return self.relative <= EXACT  # and not NaN
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The outcome: `skipped` outputs with the reason, and tensors that no compared output depends on (`unseen`)."""
+
+    against: str
+    package: str
+    version: str
+    spelled: str
+    images: tuple[int, ...]
+    tensors: int
+    differences: tuple[Difference, ...]
+    skipped: Mapping[str, str]
+    unseen: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(d.exact for d in self.differences)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the registry keeps: nothing that a machine's rounding decides."""
+        return {"status": "pass" if self.passed else "fail", "version": self.version, "limit": EXACT,
+                "outputs": [d.output for d in self.differences], "unseen": list(self.unseen)}
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Everything that was measured, as plain data."""
+        return {
+            "against": self.against, "package": self.package, "version": self.version, "weights": self.spelled,
+            "images": list(self.images), "seed": SEED, "limit": EXACT, "passed": self.passed,
+            "outputs": {d.output: {"shape": list(d.shape), "float64": {"abs": d.absolute, "rel": d.relative},
+                                   "float32": {"abs": d.absolute32, "rel": d.relative32}} for d in self.differences},
+            "skipped": dict(self.skipped), "tensors": self.tensors, "unseen": list(self.unseen),
+        }
+
+
+def parity(source: Checkpoint, found: Fit, artifact: Checkpoint, ours: Fit, against: str | None = None, *,
+           memory: int | None = None) -> Parity:
+    """Hold an artifact (`ours` is its reading) against the upstream's module with the source's weights (`found`).
+
+    `against` is a name of the family's upstreams; None is the one whose names the source has, else the first. `memory`
+    is how many bytes may be used, None what is free. Raises UsageError where the two do not belong together, the family
+    has no backbone, a package is missing or memory is short; CheckFailed where weights do not fit or features are NaN.
+    """
+    family = found.family
+    if (family.name, found.config) != (ours.family.name, ours.config):
+        raise UsageError("the source and the artifact are different models",
+                         why=[f"{f.family.title}: {config_text(f.config)}" for f in (found, ours)])
+    if not family.backbone:
+        raise UsageError(f"{family.title} has no reference backbone, so there is nothing to run",
+                         next="zooconv verify --certificate  (proves its artifacts tensor by tensor)")
+    name = against or default_upstream(found)
+    other = upstream(family, name)
+    need_memory(found.table.values(), f"the parity of this {family.title}", memory)
+    import_package(other.package)
+    images = _images(family)
+    theirs = _run(_theirs(found, other, name, source), images)
+    mine = _run(_ours(ours, artifact), images, compare=theirs.float64.keys() - theirs.skipped.keys())
+    absent = {n: other.absent.get(n, f"{name} has none") for n in mine.float64 if n not in theirs.float64}
+    skipped = {**absent, **theirs.skipped, **mine.skipped}
+    differences = tuple(_difference(n, mine, theirs) for n in mine.float64 if n not in skipped)
+    if not differences:
+        raise UsageError(f"{name} and the reference backbone have no output in common", why=skipped.values())
+    return Parity(name, other.package, package_version(other.package), _spelling(found, other), tuple(images.shape),
+                  len(ours.canonical), differences, skipped, mine.unseen)
+
+
+def default_upstream(found: Fit) -> str:
+    """The upstream whose names the source has, else the family's first. Raises UsageError where it has none."""
+    family = found.family
+    for name in family.upstreams:
+        if upstream(family, name).dialect == found.dialect.name:
+            return name
+    return next(iter(family.upstreams), "an upstream")
+
+
+# -- the two sides ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A module to be built, the tensors to fill it with, those that it may lack and why, and what it computes."""
+
+    what: str
+    build: Callable[[], nn.Module]
+    given: Weights
+    lacking: Mapping[str, str]
+    features: Callable[[Any, Tensor], Features]
+
+
+def _theirs(found: Fit, other: Upstream, name: str, source: Checkpoint) -> _Side:
+    spelled = _spelled(found, other)
+    shapes = {n: value.shape for n, value in spelled.items()}
+    lacking = {} if found.dialect.name == other.dialect else _unspelled(found, other, spelled)
+
+    def build() -> nn.Module:
+        try:
+            return other.build(found.config, shapes)
+        except ValueError as error:
+            raise UsageError(f"{name} cannot build this {found.family.title}", why=[str(error)]) from None
+
+    given = {other.prefix + n: value for n, value in spelled.items()}
+    return _Side(f"{name}'s module", build, weights(given, source.tensors),
+                 {other.prefix + n: why for n, why in lacking.items()}, other.features)
+
+
+def _ours(ours: Fit, artifact: Checkpoint) -> _Side:
+    family, config = ours.family, ours.config
+    lacking = {n: f"layout {ours.dialect.name} has no {n}" for n in ours.table if n not in ours.canonical}
+    return _Side("the reference backbone", lambda: code(family.backbone)(config),
+                 weights(ours.canonical, artifact.tensors), lacking, lambda module, x: module.features(x))
+
+
+def _spelled(found: Fit, other: Upstream) -> Mapping[str, Expr]:
+    """The source's tensors in the upstream's names: its own where they are, else by the tables."""
+    if found.dialect.name == other.dialect:
+        return {n: found.sources[n] for firing in found.translation.fired for n in firing.taken}
+    return _dialect(found, other).from_canonical(found.canonical).made
+
+
+def _unspelled(found: Fit, other: Upstream, spelled: Collection[str]) -> dict[str, str]:
+    """Tensors of the upstream that cannot be made, because the source lacks canonical ones."""
+    whole = {n: Leaf(spec.shape, spec.dtype, n) for n, spec in found.table.items()}
+    return {n: f"the source has nothing for {n}" for n in _dialect(found, other).from_canonical(whole).made
+            if n not in spelled}
+
+
+def _spelling(found: Fit, other: Upstream) -> str:
+    own = found.dialect.name == other.dialect
+    return f"{found.dialect.name} names" + ("" if own else f", spelled as {other.dialect}'s")
+
+
+def _dialect(found: Fit, other: Upstream) -> Dialect:
+    return next(d for d in found.family.dialects if d.name == other.dialect)
+
+
+# -- running them ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Run:
+    float64: Features
+    float32: Features
+    skipped: Mapping[str, str]
+    unseen: tuple[str, ...]
+
+
+def _run(side: _Side, images: Tensor, compare: Collection[str] = ()) -> _Run:
+    """Build one side, run it in both precisions, and let it go.
+
+    `compare` names the outputs that will be compared: the tensors that take no part in these are told as unseen.
+    """
+    import torch
+
+    with without_values():
+        module = side.build()
+    fill(module, side.given, lacking=side.lacking, what=side.what)
+    with torch.no_grad():
+        double = side.features(module, images)
+        skipped = _needing(side, module, images, double) if side.lacking else {}
+    used = {n: f for n, f in double.items() if n not in skipped}
+    if odd := [n for n, f in used.items() if _broken(f)]:
+        raise CheckFailed(f"{side.what} gives NaN or Inf in {', '.join(odd)}",
+                          why=["on images of standard normal noise"], next="zooconv inspect  (look at the weights)")
+    blind = unseen(module, lambda m: {n: f for n, f in side.features(m, images).items() if n in used and n in compare})
+    with torch.no_grad():
+        single = side.features(module.float(), images.float())
+    return _Run(double, single, skipped, tuple(n for n in blind if n not in side.lacking))
+
+
+def _needing(side: _Side, module: nn.Module, images: Tensor, found: Features) -> dict[str, str]:
+    """The outputs that need a tensor that is lacking: NaN while it is NaN, and finite once it is not."""
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if name in side.lacking:
+            tensor.data.fill_(1)
+    finite = {n for n, f in side.features(module, images).items() if not _broken(f)}
+    return {n: next(iter(side.lacking.values())) for n, f in found.items() if _broken(f) and n in finite}
+
+
+def _images(family: Family[Any]) -> Tensor:
+    import torch
+
+    return torch.randn(1, 3, *family.image, dtype=torch.float64, generator=torch.Generator().manual_seed(SEED))
+
+
+def _broken(features: Tensor) -> bool:
+    return not bool(features.isfinite().all())
+
+
+def _difference(name: str, mine: _Run, theirs: _Run) -> Difference:
+    a, b = mine.float64[name], theirs.float64[name]
+    if a.shape != b.shape:
+        raise CheckFailed(f"{name} is {tuple(a.shape)} here and {tuple(b.shape)} there")
+    numbers = []
+    for x, y in ((a, b), (mine.float32[name], theirs.float32[name])):
+        apart = float((x - y).abs().max())
+        numbers += [apart, apart / float(y.abs().max())]
+    return Difference(name, tuple(a.shape), *numbers)

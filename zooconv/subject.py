@@ -1,0 +1,122 @@
+"""What a proof is about: an artifact and its source, both open and both read as the family reads them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zooconv import settings
+from zooconv.checkpoint.open import Checkpoint, open_checkpoint
+from zooconv.errors import CheckFailed, UsageError
+from zooconv.mapping.family import Layout
+from zooconv.mapping.fit import Fit, explained, fit
+from zooconv.names import LocalSource, local, resolve
+from zooconv.options import Options
+from zooconv.origin import source_of
+from zooconv.pipeline import run
+from zooconv.plugins import chosen_layout, families, family
+from zooconv.recognise import recognise
+from zooconv.registry import Record, Registry, update
+from zooconv.zoo import zoo
+
+if TYPE_CHECKING:
+    from zooconv.hub import Hub
+    from zooconv.parity import Parity
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An artifact and its source. `name` is the artifact's in `registry`, where it is recorded."""
+
+    path: Path
+    artifact: Checkpoint
+    ours: Fit
+    source: Checkpoint
+    found: Fit
+    name: str | None = None
+    registry: Registry | None = None
+
+    @property
+    def record(self) -> Record | None:
+        return self.registry.records[self.name] if self.registry and self.name else None
+
+
+def subjects(what: str, *, layout: str = "d2", source: Path | None = None, registry: Path | None = None,
+             hub: Hub | None = None) -> Iterator[Subject]:
+    """Everything that `what` means: artifacts of the registry by name or file, else one checkpoint file.
+
+    A file that no registry knows is converted, in a temporary folder, to `layout`. Each subject is open until the next
+    one is asked for. Raises UsageError for what means nothing, SourceUnavailable where a source is not at hand.
+    """
+    book = _registry(what, registry)
+    for name in _names(what, book):
+        with _recorded(book, name, source, hub) as subject:
+            yield subject
+    if not _names(what, book):
+        with _converted(what, layout) as subject:
+            yield subject
+
+
+def record_parity(subject: Subject, result: Parity) -> None:
+    """Note the outcome in the artifact's record, where it has one."""
+    if subject.registry and subject.name:
+        name = subject.name
+        update(subject.registry.path, lambda registry: registry.put_parity(name, result.against, result.summary))
+
+
+def _registry(what: str, given: Path | None) -> Registry:
+    places = [given or settings.registry_path() or Path("registry.json"), Path(what).parent / "registry.json"]
+    path = next((p for p in places if p.exists()), places[0])
+    return Registry.read(path)
+
+
+def _names(what: str, registry: Registry) -> list[str]:
+    path = Path(what)
+    if path.is_file():
+        return [name for name, record in registry.records.items()
+                if registry.artifact(record).exists() and registry.artifact(record).samefile(path)]
+    try:
+        return registry.matching(what)
+    except UsageError:
+        return []
+
+
+@contextmanager
+def _recorded(registry: Registry, name: str, source: Path | None, hub: Hub | None) -> Iterator[Subject]:
+    record = registry.records[name]
+    path = registry.artifact(record)
+    known = family(record.converter.name)
+    with source_of(record, registry, given=source, hub=hub) as origin, open_checkpoint(path) as artifact:
+        ours = read_layout(artifact, known.name, chosen_layout(known, record.layout))
+        found = recognise(origin.specs, families(), what=origin.path.name,
+                          prefix=record.converter.options.get("prefix"))
+        yield Subject(path, artifact, ours, origin, found, name, registry)
+
+
+@contextmanager
+def _converted(what: str, layout: str) -> Iterator[Subject]:
+    with ExitStack() as stack:
+        meant = resolve(what, zoo())
+        if not isinstance(meant, LocalSource):
+            raise UsageError(f"there is no artifact of {what} here", next=f"zooconv fetch-convert {what}")
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="zooconv-")))
+        options = Options(layout=layout, output=folder / f"{meant.name}.pth", load_check=False, report=False,
+                          registry=folder / "registry.json")
+        done = run(local(meant.path), options)
+        origin = stack.enter_context(open_checkpoint(meant.path))
+        artifact = stack.enter_context(open_checkpoint(done.path))
+        ours = read_layout(artifact, done.preview.found.family.name, done.preview.plan.layout)
+        yield Subject(meant.path, artifact, ours, origin, done.preview.found)
+
+
+def read_layout(artifact: Checkpoint, name: str, layout: Layout) -> Fit:
+    """An artifact as its layout reads it: under its mount, and as nothing else. Raises CheckFailed."""
+    ours = fit(family(name), layout.body, artifact.specs, layout.mount, layout)
+    if not ours.exact:
+        raise CheckFailed(f"{artifact.path.name} is not what layout {layout.name} holds",
+                          why=[str(problem) for problem in explained(ours)[:20]], next="zooconv verify")
+    return ours
