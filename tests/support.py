@@ -7,11 +7,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from zooconv_zoo.convnext.family import ConvNeXtConfig
+from zooconv_zoo.convnext import FAMILY
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "tests" / "data"
-SMALL = ConvNeXtConfig(depths=(1, 2, 3, 1), dims=(4, 8, 12, 16))
+SMALL = FAMILY.toy
 
 
 class Ran:

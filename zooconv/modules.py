@@ -101,10 +101,10 @@ def need_memory(tensors: Iterable[TensorSpec], what: str, free: int | None = Non
                          next="free some, or run it on a larger machine")
 
 
-def unseen(module: nn.Module, features: Callable[[nn.Module], Mapping[str, Tensor]]) -> list[str]:
-    """The parameters that take no part in the features: of these, a comparison of features proves nothing.
+def unseen(module: nn.Module, outputs: Callable[[nn.Module], Mapping[str, Tensor]]) -> list[str]:
+    """The parameters that take no part in the outputs: of these, a comparison of outputs proves nothing.
 
-    Measured by the gradient of a random combination of all features.
+    Measured by the gradient of a random combination of all outputs.
     """
     import torch
 
@@ -123,7 +123,7 @@ def unseen(module: nn.Module, features: Callable[[nn.Module], Mapping[str, Tenso
         hooked.register_post_accumulate_grad_hook(look(name))
     generator = torch.Generator().manual_seed(1)
     with torch.enable_grad():
-        found = features(module)
+        found = outputs(module)
         if found:
             parts = [(f * torch.randn(f.shape, generator=generator, dtype=f.dtype)).sum() / f.detach().abs().max()
                      for f in found.values()]

@@ -21,12 +21,13 @@ from zooconv.mapping.family import Family, config_text
 from zooconv.mapping.fit import Fit
 from zooconv.mapping.rules import Dialect
 from zooconv.modules import Weights, fill, need_memory, unseen, weights, without_values
+from zooconv.tensor import LazyTensor
 from zooconv.upstream import Upstream, code, import_package, package_version, upstream
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Features = Mapping[str, "Tensor"]
+Outputs = Mapping[str, "Tensor"]
 EXACT, USUAL = 1e-12, 5e-6  # relative; of float64, which is the verdict, and what float32 is expected to reach
 SEED = 0
 
@@ -89,12 +90,30 @@ def parity(source: Checkpoint, found: Fit, artifact: Checkpoint, ours: Fit, agai
 
     `against` is a name of the family's upstreams; None is the one whose names the source has, else the first. `memory`
     is how many bytes may be used, None what is free. Raises UsageError where the two do not belong together, the family
-    has no backbone, a package is missing or memory is short; CheckFailed where weights do not fit or features are NaN.
+    has no backbone, a package is missing or memory is short; CheckFailed where weights do not fit or outputs are NaN.
     """
-    family = found.family
-    if (family.name, found.config) != (ours.family.name, ours.config):
+    if (found.family.name, found.config) != (ours.family.name, ours.config):
         raise UsageError("the source and the artifact are different models",
                          why=[f"{f.family.title}: {config_text(f.config)}" for f in (found, ours)])
+    expected = expect(source.tensors, found, against, memory=memory)
+    return compare(expected, ours, weights(ours.canonical, artifact.tensors))
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an upstream's module, given the source's weights, makes of the images."""
+
+    found: Fit
+    name: str
+    upstream: Upstream
+    images: Tensor
+    run: _Run
+
+
+def expect(source: Mapping[str, LazyTensor], found: Fit, against: str | None = None, *,
+           memory: int | None = None) -> Expected:
+    """Run the upstream's side. Raises UsageError and CheckFailed, as `parity` says."""
+    family = found.family
     if not family.backbone:
         raise UsageError(f"{family.title} has no reference backbone, so there is nothing to run",
                          next="zooconv verify --certificate  (proves its artifacts tensor by tensor)")
@@ -103,15 +122,26 @@ def parity(source: Checkpoint, found: Fit, artifact: Checkpoint, ours: Fit, agai
     need_memory(found.table.values(), f"the parity of this {family.title}", memory)
     import_package(other.package)
     images = _images(family)
-    theirs = _run(_theirs(found, other, name, source), images)
-    mine = _run(_ours(ours, artifact), images, compare=theirs.float64.keys() - theirs.skipped.keys())
+    return Expected(found, name, other, images, _run(_theirs(found, other, name, source), images))
+
+
+def compare(expected: Expected, ours: Fit, given: Weights, *, reach: bool = True,
+            alter: Callable[[nn.Module], None] = lambda module: None) -> Parity:
+    """Run the reference backbone with `given`, the canonical tensors of an artifact read as `ours`, and compare.
+
+    Without `reach`, it is not measured which tensors take part. `alter` is done to the module first: a wrong setting,
+    to see that it is noticed.
+    """
+    theirs, name, other = expected.run, expected.name, expected.upstream
+    common = theirs.float64.keys() - theirs.skipped.keys()
+    mine = _run(_ours(ours, given), expected.images, compare=common if reach else (), alter=alter)
     absent = {n: other.absent.get(n, f"{name} has none") for n in mine.float64 if n not in theirs.float64}
     skipped = {**absent, **theirs.skipped, **mine.skipped}
     differences = tuple(_difference(n, mine, theirs) for n in mine.float64 if n not in skipped)
     if not differences:
         raise UsageError(f"{name} and the reference backbone have no output in common", why=skipped.values())
-    return Parity(name, other.package, package_version(other.package), _spelling(found, other), tuple(images.shape),
-                  len(ours.canonical), differences, skipped, mine.unseen)
+    return Parity(name, other.package, package_version(other.package), _spelling(expected.found, other),
+                  tuple(expected.images.shape), len(ours.canonical), differences, skipped, mine.unseen)
 
 
 def default_upstream(found: Fit) -> str:
@@ -134,10 +164,10 @@ class _Side:
     build: Callable[[], nn.Module]
     given: Weights
     lacking: Mapping[str, str]
-    features: Callable[[Any, Tensor], Features]
+    outputs: Callable[[Any, Tensor], Outputs]
 
 
-def _theirs(found: Fit, other: Upstream, name: str, source: Checkpoint) -> _Side:
+def _theirs(found: Fit, other: Upstream, name: str, source: Mapping[str, LazyTensor]) -> _Side:
     spelled = _spelled(found, other)
     shapes = {n: value.shape for n, value in spelled.items()}
     lacking = {} if found.dialect.name == other.dialect else _unspelled(found, other, spelled)
@@ -148,16 +178,15 @@ def _theirs(found: Fit, other: Upstream, name: str, source: Checkpoint) -> _Side
         except ValueError as error:
             raise UsageError(f"{name} cannot build this {found.family.title}", why=[str(error)]) from None
 
-    given = {other.prefix + n: value for n, value in spelled.items()}
-    return _Side(f"{name}'s module", build, weights(given, source.tensors),
-                 {other.prefix + n: why for n, why in lacking.items()}, other.features)
+    given = {other.inside(n): value for n, value in spelled.items()}
+    return _Side(f"{name}'s module", build, weights(given, source),
+                 {other.inside(n): why for n, why in lacking.items()}, other.outputs)
 
 
-def _ours(ours: Fit, artifact: Checkpoint) -> _Side:
-    family, config = ours.family, ours.config
+def _ours(ours: Fit, given: Weights) -> _Side:
     lacking = {n: f"layout {ours.dialect.name} has no {n}" for n in ours.table if n not in ours.canonical}
-    return _Side("the reference backbone", lambda: code(family.backbone)(config),
-                 weights(ours.canonical, artifact.tensors), lacking, lambda module, x: module.features(x))
+    return _Side("the reference backbone", lambda: code(ours.family.backbone)(ours.config), given, lacking,
+                 lambda module, x: module.outputs(x))
 
 
 def _spelled(found: Fit, other: Upstream) -> Mapping[str, Expr]:
@@ -188,13 +217,14 @@ def _dialect(found: Fit, other: Upstream) -> Dialect:
 
 @dataclass(frozen=True)
 class _Run:
-    float64: Features
-    float32: Features
+    float64: Outputs
+    float32: Outputs
     skipped: Mapping[str, str]
     unseen: tuple[str, ...]
 
 
-def _run(side: _Side, images: Tensor, compare: Collection[str] = ()) -> _Run:
+def _run(side: _Side, images: Tensor, compare: Collection[str] = (),
+         alter: Callable[[nn.Module], None] = lambda module: None) -> _Run:
     """Build one side, run it in both precisions, and let it go.
 
     `compare` names the outputs that will be compared: the tensors that take no part in these are told as unseen.
@@ -204,25 +234,26 @@ def _run(side: _Side, images: Tensor, compare: Collection[str] = ()) -> _Run:
     with without_values():
         module = side.build()
     fill(module, side.given, lacking=side.lacking, what=side.what)
+    alter(module)
     with torch.no_grad():
-        double = side.features(module, images)
+        double = side.outputs(module, images)
         skipped = _needing(side, module, images, double) if side.lacking else {}
     used = {n: f for n, f in double.items() if n not in skipped}
     if odd := [n for n, f in used.items() if _broken(f)]:
         raise CheckFailed(f"{side.what} gives NaN or Inf in {', '.join(odd)}",
                           why=["on images of standard normal noise"], next="zooconv inspect  (look at the weights)")
-    blind = unseen(module, lambda m: {n: f for n, f in side.features(m, images).items() if n in used and n in compare})
+    blind = unseen(module, lambda m: {n: f for n, f in side.outputs(m, images).items() if n in used and n in compare})
     with torch.no_grad():
-        single = side.features(module.float(), images.float())
+        single = side.outputs(module.float(), images.float())
     return _Run(double, single, skipped, tuple(n for n in blind if n not in side.lacking))
 
 
-def _needing(side: _Side, module: nn.Module, images: Tensor, found: Features) -> dict[str, str]:
+def _needing(side: _Side, module: nn.Module, images: Tensor, found: Outputs) -> dict[str, str]:
     """The outputs that need a tensor that is lacking: NaN while it is NaN, and finite once it is not."""
     for name, tensor in module.state_dict(keep_vars=True).items():
         if name in side.lacking:
             tensor.data.fill_(1)
-    finite = {n for n, f in side.features(module, images).items() if not _broken(f)}
+    finite = {n for n, f in side.outputs(module, images).items() if not _broken(f)}
     return {n: next(iter(side.lacking.values())) for n, f in found.items() if _broken(f) and n in finite}
 
 
@@ -232,8 +263,8 @@ def _images(family: Family[Any]) -> Tensor:
     return torch.randn(1, 3, *family.image, dtype=torch.float64, generator=torch.Generator().manual_seed(SEED))
 
 
-def _broken(features: Tensor) -> bool:
-    return not bool(features.isfinite().all())
+def _broken(output: Tensor) -> bool:
+    return not bool(output.isfinite().all())
 
 
 def _difference(name: str, mine: _Run, theirs: _Run) -> Difference:

@@ -21,14 +21,12 @@ if TYPE_CHECKING:
 class Upstream(Protocol):
     """A package's own implementation of a family; the family names it as `module:Class` in its `upstreams`.
 
-    `package` is what pip installs and Python imports, `dialect` how its files name the tensors, and `prefix` what its
-    module has before these names. `absent` says, for an output that `features` leaves out, why: what the reference
-    backbone calls so is another thing here, by design.
+    `package` is what pip installs and Python imports, `dialect` how its files name the tensors. `absent` says, for an
+    output that `outputs` leaves out, why: what the reference backbone calls so is another thing here, by design.
     """
 
     package: ClassVar[str]
     dialect: ClassVar[str]
-    prefix: ClassVar[str] = ""
     absent: ClassVar[Mapping[str, str]] = {}
 
     def build(self, config: Any, shapes: Mapping[str, Shape]) -> nn.Module:
@@ -38,7 +36,11 @@ class Upstream(Protocol):
         that the package cannot build.
         """
 
-    def features(self, module: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    def inside(self, name: str) -> str:
+        """What the module calls a tensor that its files call `name`: mostly the same."""
+        return name
+
+    def outputs(self, module: nn.Module, images: Tensor) -> dict[str, Tensor]:
         """What the module makes of images (N, 3, H, W), under the reference backbone's names for it."""
 
 

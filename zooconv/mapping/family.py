@@ -156,10 +156,11 @@ class Family(Generic[C]):
     """An architecture with one canonical naming.
 
     `infer` reads a config off canonical shapes; `tensors` is the table of every canonical tensor of a config, in the
-    order of the reference module, and the single truth for names and shapes. `zoo` is the family's `zoo.toml`.
+    order of the reference module, and the single truth for names and shapes. `variants` are the known configs, `toy` is
+    one that costs nothing to try things on. `zoo` is the family's `zoo.toml`.
 
     Two kinds of code are named as `package.module:name`, and imported only when somebody asks for a proof. `backbone`
-    makes the reference module of a config: a torch module with the canonical names, whose `features(images)` is a dict
+    makes the reference module of a config: a torch module with the canonical names, whose `outputs(images)` is a dict
     of everything that its tensors take part in. `upstreams` are the packages that it is held against, by name (see
     `zooconv.Upstream`), on images of `image` pixels, height and width.
     """
@@ -172,6 +173,7 @@ class Family(Generic[C]):
     dialects: Sequence[Dialect]
     layouts: Sequence[Layout]
     refusals: Sequence[Refusal] = ()
+    toy: C | None = None
     backbone: str = ""
     upstreams: Mapping[str, str] = field(default_factory=dict)
     image: tuple[int, int] = (64, 96)

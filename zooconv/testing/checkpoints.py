@@ -34,11 +34,36 @@ def random_weights(family: Family[Any], config: Any, seed: int = 0) -> Arrays:
     return {spec.name: random_array(spec.name, spec.shape, seed) for spec in family.tensors(config)}
 
 
+def lively_weights(family: Family[Any], config: Any, seed: int = 0) -> Arrays:
+    """Random canonical tensors with which a module computes something of which every part is felt.
+
+    Matrices keep the size of what passes through them; scales, variances and norms' weights lie near 1, where a layer
+    scale of 1e-6 would hide its whole block; biases and means are small, and none is zero.
+    """
+    return {spec.name: _lively(spec.name, spec.shape, seed) for spec in family.tensors(config)}
+
+
+def _lively(name: str, shape: Shape, seed: int) -> Array:
+    noise = random_array(name, shape, seed)
+    if len([size for size in shape if size > 1]) >= 2:
+        return noise * np.float32(math.sqrt(3 * shape[0] / math.prod(shape)))
+    if name.endswith(("bias", "mean")):
+        return noise * np.float32(0.1)
+    return 1 + noise * np.float32(0.5 if name.endswith("var") else 0.1)
+
+
 def spelled(dialect: Dialect, canonical: Mapping[str, Array], prefix: str = "") -> Arrays:
-    """Canonical tensors in a dialect's names and shapes."""
+    """Canonical tensors in a dialect's names and shapes, under second names as well where it has some."""
     leaves = {name: Leaf(array.shape, "F32", name) for name, array in canonical.items()}
-    return {prefix + name: evaluate(value, canonical.__getitem__)
+    made = {name: evaluate(value, canonical.__getitem__)
             for name, value in dialect.from_canonical(leaves).made.items()}
+    for alias in dialect.aliases:
+        assert alias.same_as is not None
+        for first in list(made):
+            bound = alias.same_as.match(first)
+            if bound is not None and (second := alias.source.render(bound)) is not None:
+                made[second] = made[first]
+    return {prefix + name: array for name, array in made.items()}
 
 
 def save_pth(path: Path, tensors: Mapping[str, Array], wrapper: str | None = "model",

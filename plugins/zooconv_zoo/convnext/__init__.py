@@ -9,12 +9,12 @@ from typing import Any
 from zooconv import Family, hookimpl
 
 from .dialects import DIALECTS
-from .family import REFUSALS, VARIANTS, infer, tensors
+from .family import REFUSALS, TOY, VARIANTS, infer, tensors
 from .layouts import LAYOUTS
 
 FAMILY = Family(
     name="convnext", title="ConvNeXt", infer=infer, tensors=tensors, variants=VARIANTS,
-    dialects=DIALECTS, layouts=LAYOUTS, refusals=REFUSALS,
+    dialects=DIALECTS, layouts=LAYOUTS, refusals=REFUSALS, toy=TOY,
     backbone="zooconv_zoo.convnext.backbone:build",
     upstreams={
         "timm": "zooconv_zoo.convnext.upstreams:Timm",

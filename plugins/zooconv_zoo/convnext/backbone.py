@@ -68,7 +68,7 @@ class ConvNeXt(nn.Module):
     `forward` takes images (N, 3, H, W) and returns, of res2 … res5, those in `out_features`: the stages' features
     (N, dims[s], H/2^(s+2), W/2^(s+2)), without a norm of their own. `drop_path` is the rate of the last block, rising
     from 0 at the first; `checkpointing` trades time for memory while training (torch.utils.checkpoint). The final
-    `norm`, which the classifier applies to the pooled last stage, is used by `features` alone.
+    `norm`, which the classifier applies to the pooled last stage, is used by `outputs` alone.
     """
 
     def __init__(self, depths: Sequence[int], dims: Sequence[int], *, out_features: Sequence[str] = STAGES,
@@ -105,7 +105,7 @@ class ConvNeXt(nn.Module):
             features[name] = x
         return {name: features[name] for name in self.out_features}
 
-    def features(self, images: Tensor) -> dict[str, Tensor]:
+    def outputs(self, images: Tensor) -> dict[str, Tensor]:
         """Everything that a tensor of the backbone takes part in: all stages, and the classifier's input `pooled`."""
         features = self.forward(images)
         return features | {"pooled": self.norm(features["res5"].mean((2, 3)))}

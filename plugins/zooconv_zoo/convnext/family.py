@@ -38,6 +38,8 @@ VARIANTS = {
     "xxlarge": ConvNeXtConfig((3, 4, 30, 3), (384, 768, 1536, 3072)),
 }
 
+TOY = ConvNeXtConfig((1, 2, 3, 1), (4, 8, 12, 16))
+
 
 def infer(shapes: Shapes) -> ConvNeXtConfig:
     """Read depths and dims off the canonical names and shapes."""

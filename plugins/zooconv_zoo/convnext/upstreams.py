@@ -37,7 +37,7 @@ class Timm(Upstream):
             conv_mlp=len(shapes["stages.0.blocks.0.mlp.fc1.weight"]) == 4, head_norm_first="norm_pre.weight" in shapes)
         return module
 
-    def features(self, module: Any, images: Tensor) -> dict[str, Tensor]:
+    def outputs(self, module: Any, images: Tensor) -> dict[str, Tensor]:
         last, found = module.forward_intermediates(images)
         pooled = {} if hasattr(module.norm_pre, "weight") else {"pooled": module.forward_head(last)}
         return stages(found) | pooled
@@ -56,14 +56,14 @@ class Transformers(Upstream):
                                                                          hidden_sizes=[*config.dims]))
         return module
 
-    def features(self, module: Any, images: Tensor) -> dict[str, Tensor]:
+    def outputs(self, module: Any, images: Tensor) -> dict[str, Tensor]:
         return stages(module(images, output_hidden_states=True).hidden_states[1:])
 
 
 class TransformersDINOv3(Upstream):
     """huggingface/transformers models/dinov3_convnext/modeling_dinov3_convnext.py"""
 
-    package, dialect, prefix = "transformers", "transformers-dinov3", "model."
+    package, dialect = "transformers", "transformers-dinov3"
 
     def build(self, config: ConvNeXtConfig, shapes: Shapes) -> nn.Module:
         package = import_package("transformers")
@@ -71,7 +71,10 @@ class TransformersDINOv3(Upstream):
             depths=[*config.depths], hidden_sizes=[*config.dims], layer_norm_eps=config.eps))
         return module
 
-    def features(self, module: Any, images: Tensor) -> dict[str, Tensor]:
+    def inside(self, name: str) -> str:
+        return name if name.startswith("layer_norm.") else f"model.{name}"
+
+    def outputs(self, module: Any, images: Tensor) -> dict[str, Tensor]:
         found = module(images, output_hidden_states=True)
         return stages(found.hidden_states[1:]) | {"pooled": found.pooler_output}
 
@@ -90,7 +93,7 @@ class Torchvision(Upstream):
         module.classifier[2] = nn.Identity()
         return module  # type: ignore[no-any-return]
 
-    def features(self, module: Any, images: Tensor) -> dict[str, Tensor]:
+    def outputs(self, module: Any, images: Tensor) -> dict[str, Tensor]:
         found, x = [], images
         for i, part in enumerate(module.features):
             x = part(x)
