@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types docs docs-check bench zoo verify clean
+.PHONY: help setup demo test test-slow lint types docs docs-check prove bench zoo verify clean
 
 ##@ First steps
 help: ## Show this help
@@ -56,10 +56,15 @@ types: setup ## Check the types
 	$(BIN)/mypy
 
 docs: setup ## Write the generated parts of the documentation anew
-	$(BIN)/python -m cogapp -r -I docs README.md docs/*.md
+	$(BIN)/python -m cogapp -r -I docs README.md docs/*.md docs/plugins/*.md
+	$(BIN)/python -c 'from zooconv.card import schema; print(schema(), end="")' > docs/card.schema.json
+	$(BIN)/python -m zooconv.scaffold plugins/example
 
 docs-check: setup ## Check that the generated parts of the documentation are fresh
-	$(BIN)/python -m cogapp --check -I docs README.md docs/*.md
+	$(BIN)/python -m cogapp --check -I docs README.md docs/*.md docs/plugins/*.md
+
+prove: setup ## Prove every family at full size, with random weights: parity, certificates, wrong conversions
+	$(BIN)/python -m zooconv.testing.prove
 
 bench: setup ## Measure speed and memory, and write benchmarks/README.md
 	$(BIN)/python benchmarks/run.py

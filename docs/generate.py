@@ -105,6 +105,61 @@ def hooks() -> None:
             cog.outl(inspect.cleandoc(hook.__doc__ or ""))
 
 
+def documented(where: str) -> None:
+    """A class: what it is, and its methods."""
+    from zooconv.upstream import code
+
+    kind = code(where)
+    cog.outl(f"### `zooconv.{kind.__name__}`\n\n{inspect.cleandoc(kind.__doc__ or '')}\n")
+    for name, member in vars(kind).items():
+        if inspect.isfunction(member) and not name.startswith("_"):
+            arguments = ", ".join(list(inspect.signature(member).parameters)[1:])
+            cog.outl(f"- `{name}({arguments})`: {' '.join(inspect.cleandoc(member.__doc__ or '').split())}")
+
+
+def conformance() -> None:
+    """Every check of a family, for the example."""
+    from zooconv.testing.conformance import checks
+    from zooconv_vgg import FAMILY
+
+    for check in checks(FAMILY):
+        cog.outl(f"- {check.title}")
+
+
+def fixtures() -> None:
+    """The fixtures of the pytest plugin."""
+    from zooconv.testing import pytest_plugin
+
+    for name in ("local_hub", "hub_client"):
+        cog.outl(f"- `{name}`: {' '.join((getattr(pytest_plugin, name).__doc__ or '').split())}")
+
+
+def kit() -> None:
+    """The modules of the test kit, and their functions for plugin authors."""
+    from zooconv.testing import checkpoints, conformance, hub, mutation, prove
+
+    shown = {conformance: ["assert_family", "checks"], mutation: ["mutants", "score"], prove: ["prove"], hub: ["LocalHub"],
+             checkpoints: ["random_weights", "lively_weights", "spelled", "save_pth", "save_safetensors"]}
+    cog.outl("| module | | |\n|---|---|---|")
+    for module, names in shown.items():
+        for name in names:
+            first = inspect.cleandoc(getattr(module, name).__doc__ or "").split("\n\n")[0]
+            cog.outl(f"| `{module.__name__}` | `{name}` | {' '.join(first.split())} |")
+
+
+def mutants() -> None:
+    """The score of a toy ConvNeXt against timm, as measured now."""
+    import tempfile
+    from pathlib import Path
+
+    from zooconv.testing.prove import prove
+    from zooconv_zoo.convnext import FAMILY
+
+    with tempfile.TemporaryDirectory() as folder:
+        _, _, score = prove(FAMILY, FAMILY.toy, "timm", Path(folder))
+    cog.outl(f"```\n{score.text}\n```")
+
+
 def source(path: str, language: str = "python") -> None:
     """A file of this repository, whole."""
     from pathlib import Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from zooconv_zoo.convnext import FAMILY
 
 from zooconv.mapping.family import Family
 from zooconv.testing.checkpoints import Arrays, random_array, random_weights, save_pth
-from zooconv.testing.hub import LocalHub
 
 
 @pytest.fixture(scope="session")
@@ -48,12 +47,6 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def source(work: Path, official: Arrays) -> Path:
     """The official file of the small ConvNeXt."""
     return save_pth(work / "small.pth", official)
-
-
-@pytest.fixture
-def hub() -> Iterator[LocalHub]:
-    with LocalHub() as local:
-        yield local
 
 
 @pytest.fixture

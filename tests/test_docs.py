@@ -10,9 +10,11 @@ import pytest
 from support import ROOT
 
 from zooconv import hookspecs
+from zooconv.card import schema
 from zooconv.cli.app import app
+from zooconv.scaffold import EXAMPLE, rendered
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_the_generated_parts_are_fresh():
@@ -20,6 +22,15 @@ def test_the_generated_parts_are_fresh():
     done = subprocess.run([sys.executable, "-m", "cogapp", "--check", "-I", "docs", *pages], cwd=ROOT,
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + "run: make docs"
+
+
+def test_the_schema_of_cards_is_fresh():
+    assert (ROOT / "docs" / "card.schema.json").read_text() == schema()
+
+
+def test_the_example_is_what_plugins_new_writes():
+    for name, text in rendered(**EXAMPLE).items():
+        assert (ROOT / "plugins" / "example" / name).read_text() == text, "run: make docs"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -43,7 +54,7 @@ def test_every_verb_and_every_flag_is_documented():
 
 
 def test_every_hook_is_documented():
-    text = (ROOT / "docs" / "plugins.md").read_text()
+    text = (ROOT / "docs" / "plugins" / "index.md").read_text()
     hooks = [name for name in vars(hookspecs) if name.startswith("zooconv_")]
     assert hooks
     assert all(f"### `{name}(" in text for name in hooks)
@@ -51,7 +62,7 @@ def test_every_hook_is_documented():
 
 def test_every_command_of_the_documentation_parses():
     """`--help` on each verb that a page uses."""
-    verbs = {command.name for command in app.registered_commands}
+    verbs = {command.name for command in app.registered_commands} | {"plugins"}
     for page in PAGES:
         for verb in re.findall(r"^(?:\$|   ) *zooconv ([a-z-]+)", page.read_text(), re.MULTILINE):
             assert verb in verbs, (page.name, verb)

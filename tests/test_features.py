@@ -32,7 +32,8 @@ class Timm:
 
     @staticmethod
     def build(**options):
-        return import_package("timm").models.convnext.ConvNeXt(depths=SMALL.depths, dims=SMALL.dims, num_classes=5, **options)
+        convnext = import_package("timm").models.convnext
+        return convnext.ConvNeXt(depths=SMALL.depths, dims=SMALL.dims, num_classes=5, **options)
 
     @staticmethod
     def features(model, images):

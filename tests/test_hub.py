@@ -31,9 +31,9 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture
-def served(hub, files):
-    hub.add(REPO, files)
-    return hub
+def served(local_hub, files):
+    local_hub.add(REPO, files)
+    return local_hub
 
 
 @pytest.fixture
@@ -64,34 +64,34 @@ def test_a_name_becomes_a_proved_file(client, served, work):
     assert record["license"] == "apache-2.0"
 
 
-def test_safetensors_is_preferred_and_torchs_file_is_the_fallback(hub, files, work):
-    hub.add("a/both", files)
-    hub.add("a/old", {"pytorch_model.bin": files["pytorch_model.bin"]})
-    client = Hub(hub.url, work / "cache")
+def test_safetensors_is_preferred_and_torchs_file_is_the_fallback(local_hub, files, work):
+    local_hub.add("a/both", files)
+    local_hub.add("a/old", {"pytorch_model.bin": files["pytorch_model.bin"]})
+    client = Hub(local_hub.url, work / "cache")
     assert client.fetch(source("a/both")).path.name == "model.safetensors"
     assert client.fetch(source("a/old")).path.name == "pytorch_model.bin"
     results = [fetch_convert(name, hub=client, load_check=False) for name in ("a/both", "a/old")]
     assert len({r.written.file.sha256 for r in results}) == 1
 
 
-def test_a_sharded_model_is_fetched_whole(hub, work, tmp_path):
+def test_a_sharded_model_is_fetched_whole(local_hub, work, tmp_path):
     arrays = spelled(TRANSFORMERS, random_weights(FAMILY, SMALL))
     names = list(arrays)
     parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
     index = {"weight_map": {name: part for part, held in parts.items() for name in held}}
-    hub.add("a/shards", {"model.safetensors.index.json": json.dumps(index).encode()} | {
+    local_hub.add("a/shards", {"model.safetensors.index.json": json.dumps(index).encode()} | {
         part: save_safetensors(tmp_path / part, {n: arrays[n] for n in held}) for part, held in parts.items()})
-    result = fetch_convert("a/shards", hub=Hub(hub.url, work / "cache"), load_check=False)
+    result = fetch_convert("a/shards", hub=Hub(local_hub.url, work / "cache"), load_check=False)
     assert [f.file for f in result.record.source.files] == ["model.safetensors.index.json", *parts]
     assert result.data["dialect"] == "transformers"
 
 
-def test_a_revision_is_resolved_to_its_commit_first(hub, files, work):
-    first = hub.add(REPO, {"model.safetensors": files["model.safetensors"]}, branch="v1")
-    hub.add(REPO, {"model.safetensors": b"another"})
-    fetched = Hub(hub.url, work / "cache").fetch(source(f"{REPO}@v1"))
+def test_a_revision_is_resolved_to_its_commit_first(local_hub, files, work):
+    first = local_hub.add(REPO, {"model.safetensors": files["model.safetensors"]}, branch="v1")
+    local_hub.add(REPO, {"model.safetensors": b"another"})
+    fetched = Hub(local_hub.url, work / "cache").fetch(source(f"{REPO}@v1"))
     assert fetched.revision == first
-    assert hub.count(rf"hub (HEAD|GET) /{REPO}/resolve/(?!{first})") == 0
+    assert local_hub.count(rf"hub (HEAD|GET) /{REPO}/resolve/(?!{first})") == 0
 
 
 def test_what_is_cached_is_not_fetched_again_but_is_hashed_again(client, served):
@@ -174,10 +174,10 @@ def test_a_malformed_etag_is_refused_before_the_client_makes_a_path_of_it(client
     ({}, "a/x@nothing", SourceUnavailable, "no revision 'nothing'"),
     ({}, "a/x:nothing.pth", SourceUnavailable, "has none of: nothing.pth"),
 ])
-def test_what_cannot_be_had_is_told_plainly(hub, files, work, facts, name, error, word):
-    hub.add("a/x", files, **facts)
+def test_what_cannot_be_had_is_told_plainly(local_hub, files, work, facts, name, error, word):
+    local_hub.add("a/x", files, **facts)
     with pytest.raises(error, match=word) as caught:
-        Hub(hub.url, work / "cache").fetch(source(name))
+        Hub(local_hub.url, work / "cache").fetch(source(name))
     assert caught.value.exit_code == (4 if error is AuthRequired else 3)
 
 
@@ -187,18 +187,18 @@ def test_a_bad_token_is_told_plainly(client, monkeypatch):
         client.fetch(source())
 
 
-def test_a_repository_without_weights_says_what_it_has(hub, work):
-    hub.add("a/x", {"model.h5": b"x", "weights.pth": b"y", "README.md": b"z"})
+def test_a_repository_without_weights_says_what_it_has(local_hub, work):
+    local_hub.add("a/x", {"model.h5": b"x", "weights.pth": b"y", "README.md": b"z"})
     with pytest.raises(SourceUnavailable) as caught:
-        Hub(hub.url, work / "cache").fetch(source("a/x"))
+        Hub(local_hub.url, work / "cache").fetch(source("a/x"))
     assert caught.value.why == ("it has weights.pth", "it has model.h5")
     assert caught.value.next == "zooconv fetch-convert a/x:weights.pth"
 
 
-def test_an_index_that_names_an_absent_shard_is_told(hub, work):
-    hub.add("a/x", {"model.safetensors.index.json": b'{"weight_map": {"w": "model-00001.safetensors"}}'})
+def test_an_index_that_names_an_absent_shard_is_told(local_hub, work):
+    local_hub.add("a/x", {"model.safetensors.index.json": b'{"weight_map": {"w": "model-00001.safetensors"}}'})
     with pytest.raises(SourceUnavailable, match="though its index names it"):
-        Hub(hub.url, work / "cache").fetch(source("a/x"))
+        Hub(local_hub.url, work / "cache").fetch(source("a/x"))
 
 
 def test_a_hub_that_is_not_there_is_told(work, pauses):

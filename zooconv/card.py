@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Iterable
 from pathlib import Path
@@ -103,6 +104,11 @@ def make_card(subject: Subject, against: Iterable[str] = (), *, memory: int | No
                 "certificate": _finding(_certificate_faults(subject, certificate, record.output.certificate))},
         parity=proofs, environment=environment(found.family.upstreams),
     )
+
+
+def schema() -> str:
+    """The JSON Schema of cards, as `docs/card.schema.json` has it."""
+    return json.dumps(Card.model_json_schema(), indent=1) + "\n"
 
 
 def write_card(card: Card, artifact: Path) -> tuple[Path, Path]:

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-from zooconv import Dialect, Family, Layout, TensorSpec, drop, hookimpl, keep
+from zooconv import Dialect, Family, Layout, TensorSpec, Upstream, drop, hookimpl, import_package, keep
 
 CANONICAL = keep("features.{i}.{wb}")
 
 
 @dataclass(frozen=True)
-class VGGConfig:
+class Config:
     """Channels of every convolution, stage by stage."""
 
     stages: tuple[tuple[int, ...], ...]
@@ -23,10 +23,11 @@ def infer(shapes):
         if place - before == 3:
             stages.append([])
         stages[-1].append(shapes[f"features.{place}.weight"][0])
-    return VGGConfig(tuple(map(tuple, stages)))
+    return Config(tuple(map(tuple, stages)))
 
 
 def tensors(config):
+    """Every canonical tensor of a member, in the order of the module."""
     place, inputs = 0, 3
     for stage in config.stages:
         for channels in stage:
@@ -38,12 +39,64 @@ def tensors(config):
 
 FAMILY = Family(
     name="vgg", title="VGG", infer=infer, tensors=tensors,
-    variants={"16": VGGConfig(((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3))},
+    variants={"16": Config(((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3))},
+    toy=Config(((4,), (8, 8), (12,))),
     dialects=[Dialect("torchvision", [*CANONICAL, drop("classifier.{i}.{wb}", "classifier")])],
     layouts=[Layout(("d2",), mount="backbone.", rules=CANONICAL, source="torchvision/models/vgg.py, under backbone.")],
+    backbone="zooconv_vgg:build", upstreams={"torchvision": "zooconv_vgg:Torchvision"},
 )
 
 
 @hookimpl
 def zooconv_families():
     yield FAMILY
+
+
+# -- what the proof runs; torch is imported only then ----------------------------------------------------------------
+
+
+def build(config):
+    """The reference module: its state_dict is the table, and `outputs` gives each stage before it is pooled."""
+    from torch import nn
+
+    class Backbone(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layers, inputs = [], 3
+            for stage in config.stages:
+                for channels in stage:
+                    layers += [nn.Conv2d(inputs, channels, kernel_size=3, padding=1), nn.ReLU()]
+                    inputs = channels
+                layers.append(nn.MaxPool2d(2))
+            self.features = nn.Sequential(*layers)
+
+        def outputs(self, images):
+            return before_pooling(self.features, images)
+
+    return Backbone()
+
+
+class Torchvision(Upstream):
+    """pytorch/vision torchvision/models/vgg.py"""
+
+    package = dialect = "torchvision"
+
+    def build(self, config, shapes):
+        vgg, plan = import_package("torchvision").models.vgg, []
+        for stage in config.stages:
+            plan += [*stage, "M"]
+        module = vgg.VGG(vgg.make_layers(plan), init_weights=False)
+        del module.classifier
+        return module
+
+    def outputs(self, module, images):
+        return before_pooling(module.features, images)
+
+
+def before_pooling(layers, x):
+    found = {}
+    for layer in layers:
+        if type(layer).__name__ == "MaxPool2d":
+            found[f"stage{len(found) + 1}"] = x
+        x = layer(x)
+    return found

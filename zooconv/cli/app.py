@@ -40,12 +40,12 @@ for name, command, panel in (
     ("list", list_.list_, "Look"),
     ("show", show.show, "Look"),
     ("layouts", layouts.layouts, "Look"),
-    ("plugins", plugins.plugins, "Look"),
     ("verify", verify.verify, "Check"),
     ("parity", parity.parity, "Check"),
     ("card", card.card, "Check"),
 ):
     app.command(name, rich_help_panel=panel)(command)
+app.add_typer(plugins.app, name="plugins", rich_help_panel="Look")
 
 
 def _version(value: bool) -> None:

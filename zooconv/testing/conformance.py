@@ -224,6 +224,8 @@ def road(family: Family[Any], dialect: Dialect) -> None:
                 if dialect.lacks:  # then some layouts need what its files have not
                     continue
                 raise AssertionError(f"layout {layout.name}: {error}") from None
+            found = done.preview.found.family
+            assert found is family, f"it is taken for a {found.title}"
             with open_checkpoint(path) as source, open_checkpoint(done.path) as artifact:
                 wrong = check_certificate(done.certificate, source, artifact)
             assert not wrong, f"layout {layout.name}: {wrong[0]}"

@@ -33,12 +33,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mutant:
-    """One mistake: its kind, what it does, and its outcome, either canonical tensors or a change to the module."""
+    """One mistake: its kind, what it is, and its outcome: canonical tensors, a mount, or a change to the module.
+
+    `weights` gives None where the mistake does not even make a whole set; `alter` says whether there was anything to
+    change.
+    """
 
     kind: str
     what: str
     weights: Callable[[Arrays], Arrays | None] = lambda weights: weights
-    alter: Callable[[nn.Module], None] | None = None
+    alter: Callable[[nn.Module], bool] | None = None
     mount: str | None = None
 
     def __str__(self) -> str:
@@ -81,26 +85,37 @@ def score(expected: Expected, ours: Fit, weights: Arrays, chosen: Iterable[Mutan
     result = Score()
     for mutant in chosen:
         mutated = mutant.weights(dict(weights))
-        touched = None if mutant.alter or mutant.mount is not None or mutated is None else _touched(mutated, weights)
-        if touched == []:
+        touched = _touched(mutated, weights) if mutated is not None else ["everything"]
+        by = _killer(mutant, mutated, expected, ours) if touched or mutant.mount is not None or mutant.alter else "same"
+        if by == "same":
             result.same += 1
-        elif by := _killer(mutant, mutated, expected, ours):
+        elif by:
             result.killed[mutant.kind, by] += 1
+        elif touched and all(name in unseen for name in touched):
+            result.unreached.append(str(mutant))
         else:
-            reached = touched is None or any(name not in unseen for name in touched)
-            (result.survivors if reached else result.unreached).append(str(mutant))
+            result.survivors.append(str(mutant))
     return result
 
 
 def _killer(mutant: Mutant, mutated: Arrays | None, expected: Expected, ours: Fit) -> str:
+    """What catches a mutant: `structure`, `parity` or nothing; `same` for one that turned out to change nothing."""
     if mutated is None or not _fits(mutated, ours, mutant.mount):
         return "structure"
+    changed = mutant.alter is None
+
+    def alter(module: nn.Module) -> None:
+        nonlocal changed
+        changed = changed or (mutant.alter is not None and mutant.alter(module))
+
     given = {name: partial(_tensor, array) for name, array in mutated.items()}
     try:
-        outcome = compare(expected, ours, given, reach=False, alter=mutant.alter or (lambda module: None))
+        passed = compare(expected, ours, given, reach=False, alter=alter).passed
     except CheckFailed:
         return "parity"
-    return "" if outcome.passed else "parity"
+    if not changed:
+        return "same"
+    return "" if passed else "parity"
 
 
 def _tensor(array: Array) -> Any:
@@ -233,7 +248,8 @@ def _converted(weights: Arrays, family: Family[Any], right: Dialect, wrong: Dial
     return {name: evaluate(value, arrays.__getitem__) for name, value in found.canonical.items()}
 
 
-def _larger_eps(module: nn.Module) -> None:
-    for part in module.modules():
-        if isinstance(getattr(part, "eps", None), float):
-            part.eps = 10 * part.eps  # type: ignore[assignment, operator]
+def _larger_eps(module: nn.Module) -> bool:
+    norms: list[Any] = [part for part in module.modules() if isinstance(getattr(part, "eps", None), float)]
+    for norm in norms:
+        norm.eps *= 10
+    return bool(norms)

@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 
 @pytest.fixture
-def local_hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A hub on this machine (`zooconv.testing.hub.LocalHub`), which zooconv and huggingface_hub are pointed at."""
+def local_hub() -> Iterator[Any]:
+    """An empty hub on this machine, a `zooconv.testing.hub.LocalHub`."""
     from zooconv.testing.hub import LocalHub
 
     with LocalHub() as hub:
-        home = tmp_path_factory.mktemp("hf")
-        for name, value in (("HF_ENDPOINT", hub.url), ("HF_HOME", str(home)), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")):
-            monkeypatch.setenv(name, value)
         yield hub
+
+
+@pytest.fixture
+def hub_client(local_hub: Any, tmp_path: Path) -> Any:
+    """The real client of that hub, with a cache of its own: `fetch_convert("someone/mynet", hub=hub_client)`."""
+    from zooconv.hub import Hub
+
+    return Hub(local_hub.url, tmp_path / "hub-cache")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
