@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from support import SMALL, Ran
 from zooconv_zoo.convnext import FAMILY
 
 from zooconv.mapping.family import Family
+from zooconv.plugins import plugins
 from zooconv.testing.checkpoints import Arrays, random_array, random_weights, save_pth
+from zooconv.zoo import zoo
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +49,29 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def source(work: Path, official: Arrays) -> Path:
     """The official file of the small ConvNeXt."""
     return save_pth(work / "small.pth", official)
+
+
+@pytest.fixture
+def install(tmp_path_factory: pytest.TempPathFactory,
+            monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Install a module of tests/ as a plugin, by an entry point, as pip would."""
+    folder = tmp_path_factory.mktemp("site")
+
+    def install(module: str) -> None:
+        info = folder / f"{module}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[zooconv]\n{module} = {module}\n")
+        monkeypatch.syspath_prepend(folder)
+        _forget()
+
+    yield install
+    _forget()
+
+
+def _forget() -> None:
+    plugins.cache_clear()
+    zoo.cache_clear()
 
 
 @pytest.fixture

@@ -33,11 +33,15 @@ class Change:
 
 @dataclass(frozen=True)
 class Diff:
-    """What differs between two files, and what each of them is; `same` counts the tensors that are equal."""
+    """What differs between two files, and what each of them is.
+
+    `same` counts the tensors that are equal; `beside` names those that no backbone has, which were not compared.
+    """
 
     a: str
     b: str
     names: str
+    beside: Mapping[str, tuple[str, ...]]
     same: int
     changes: tuple[Change, ...]
 
@@ -56,14 +60,16 @@ def diff(a: str | Path, b: str | Path, *, ema: bool | None = None) -> Diff:
         one, other = read
         if one and other and one.family.name == other.family.name:
             names, sides = "canonical", [dict(one.canonical), dict(other.canonical)]
+            beside = {side: (*found.dropped, *(leaf.name for leaf, _ in found.own.values()))
+                      for side, found in (("A", one), ("B", other))}
         else:
-            names, sides = "their own", [_raw(left), _raw(right)]
+            names, sides, beside = "their own", [_raw(left), _raw(right)], {}
         same, changes = 0, []
         for name in {**sides[0], **sides[1]}:
             change = _compare(name, sides[0].get(name), sides[1].get(name), left, right)
             same += change is None
             changes += [change] if change else []
-        return Diff(_described(left, one), _described(right, other), names, same, tuple(changes))
+        return Diff(_described(left, one), _described(right, other), names, beside, same, tuple(changes))
 
 
 def _reading(checkpoint: Checkpoint) -> Fit | None:

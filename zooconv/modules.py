@@ -60,6 +60,26 @@ def without_values() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def threads_for(module: nn.Module) -> Iterator[None]:
+    """Small modules run on one thread: their sums are shorter than the time in which threads find each other.
+
+    Where another process has the cores, that time grows a hundredfold.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    if sum(p.numel() for p in module.parameters()) < SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+SMALL = 1_000_000  # parameters
+
+
 def fill(module: nn.Module, given: Weights, *, lacking: Mapping[str, str], what: str) -> None:
     """Give a module its tensors, as float64, one by one: every parameter and every persistent buffer, strictly.
 

@@ -84,9 +84,10 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> str:
 
 def facts(*rows: tuple[str, str]) -> str:
     """A label and its value a line, the values aligned; a value of several lines hangs under its first."""
+    rows = tuple((label, value) for label, value in rows if value)
     width = max(len(label) for label, _ in rows) + 2
     indent = "\n" + " " * width
-    return "\n".join(label.ljust(width) + value.replace("\n", indent) for label, value in rows if value)
+    return "\n".join(label.ljust(width) + value.replace("\n", indent) for label, value in rows)
 
 
 def megabytes(size: int) -> str:

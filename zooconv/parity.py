@@ -20,7 +20,7 @@ from zooconv.mapping.expr import Expr, Leaf
 from zooconv.mapping.family import Family, config_text
 from zooconv.mapping.fit import Fit
 from zooconv.mapping.rules import Dialect
-from zooconv.modules import Weights, fill, need_memory, unseen, weights, without_values
+from zooconv.modules import Weights, fill, need_memory, threads_for, unseen, weights, without_values
 from zooconv.tensor import LazyTensor
 from zooconv.upstream import Upstream, code, import_package, package_version, upstream
 
@@ -235,15 +235,15 @@ def _run(side: _Side, images: Tensor, compare: Collection[str] = (),
         module = side.build()
     fill(module, side.given, lacking=side.lacking, what=side.what)
     alter(module)
-    with torch.no_grad():
+    with threads_for(module), torch.no_grad():
         double = side.outputs(module, images)
         skipped = _needing(side, module, images, double) if side.lacking else {}
-    used = {n: f for n, f in double.items() if n not in skipped}
-    if odd := [n for n, f in used.items() if _broken(f)]:
-        raise CheckFailed(f"{side.what} gives NaN or Inf in {', '.join(odd)}",
-                          why=["on images of standard normal noise"], next="zooconv inspect  (look at the weights)")
-    blind = unseen(module, lambda m: {n: f for n, f in side.outputs(m, images).items() if n in used and n in compare})
-    with torch.no_grad():
+        used = {n: f for n, f in double.items() if n not in skipped}
+        if odd := [n for n, f in used.items() if _broken(f)]:
+            raise CheckFailed(f"{side.what} gives NaN or Inf in {', '.join(odd)}",
+                              why=["on images of standard normal noise"], next="zooconv inspect  (look at the weights)")
+        compared = used.keys() & set(compare)
+        blind = unseen(module, lambda m: {n: f for n, f in side.outputs(m, images).items() if n in compared})
         single = side.outputs(module.float(), images.float())
     return _Run(double, single, skipped, tuple(n for n in blind if n not in side.lacking))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,19 +46,15 @@ class Subject:
 
 
 def subjects(what: str, *, layout: str = "d2", source: Path | None = None, registry: Path | None = None,
-             hub: Hub | None = None) -> Iterator[Subject]:
-    """Everything that `what` means: artifacts of the registry by name or file, else one checkpoint file.
+             hub: Hub | None = None) -> list[AbstractContextManager[Subject]]:
+    """Everything that `what` means, to be opened one by one: artifacts of the registry by name or file, else one file.
 
-    A file that no registry knows is converted, in a temporary folder, to `layout`. Each subject is open until the next
-    one is asked for. Raises UsageError for what means nothing, SourceUnavailable where a source is not at hand.
+    A file that no registry knows is converted, in a temporary folder, to `layout`. Opening one raises UsageError for
+    what means nothing, SourceUnavailable where a source is not at hand.
     """
     book = _registry(what, registry)
-    for name in _names(what, book):
-        with _recorded(book, name, source, hub) as subject:
-            yield subject
-    if not _names(what, book):
-        with _converted(what, layout) as subject:
-            yield subject
+    recorded = [_recorded(book, name, source, hub) for name in _names(what, book)]
+    return [*recorded] or [_converted(what, layout)]
 
 
 def record_parity(subject: Subject, result: Parity) -> None:

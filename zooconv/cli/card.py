@@ -20,9 +20,10 @@ def card(out: Output, what: Annotated[str, typer.Argument(help="An artifact, by 
     from zooconv.subject import subjects
 
     made = []
-    for subject in subjects(what, source=source, registry=registry):
-        made.append(make_card(subject, against or (), memory=in_bytes(max_memory)))
-        paths = write_card(made[-1], subject.path)
+    for opening in subjects(what, source=source, registry=registry):
+        with opening as subject:
+            made.append(make_card(subject, against or (), memory=in_bytes(max_memory)))
+            paths = write_card(made[-1], subject.path)
         out.say(f"wrote {paths[0]} and {paths[1].name}")
     out.result([one.model_dump(mode="json", exclude_none=True) for one in made], "\n".join(map(page, made)),
                "\n".join(one.artifact for one in made if not one.passed))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from zooconv.cli.common import verb
-from zooconv.output import Output, facts, table
+from zooconv.output import Output, facts, some, table
 
 
 @verb
@@ -18,7 +18,9 @@ def diff(out: Output, a: Annotated[Path, typer.Argument(help="A checkpoint.", me
     from zooconv.diff import diff as compare
 
     found = compare(a, b)
-    text = facts(("A", found.a), ("B", found.b), ("names", found.names), ("same", f"{found.same} tensors"))
+    beside = [f"{side}: {some(names)}" for side, names in found.beside.items() if names]
+    text = facts(("A", found.a), ("B", found.b), ("names", found.names), ("same", f"{found.same} tensors"),
+                 ("beside", "\n".join(beside)))
     if found.changes:
         text += "\n\n" + table([(c.how, c.name, c.detail) for c in found.changes])
     out.result(found.data, text, "\n".join(c.name for c in found.changes))

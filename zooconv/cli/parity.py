@@ -27,12 +27,13 @@ def parity(out: Output, what: Annotated[str, typer.Argument(help="An artifact, b
     from zooconv.subject import record_parity, subjects
 
     done: list[tuple[str, Parity]] = []
-    for subject in subjects(what, layout=layout, source=source, registry=registry):
-        for name in against or (None,):
-            result = measure(subject.source, subject.found, subject.artifact, subject.ours, name,
-                             memory=in_bytes(max_memory))
-            done.append((subject.name or str(subject.path), result))
-            record_parity(subject, result)
+    for opening in subjects(what, layout=layout, source=source, registry=registry):
+        with opening as subject:
+            for name in against or (None,):
+                result = measure(subject.source, subject.found, subject.artifact, subject.ours, name,
+                                 memory=in_bytes(max_memory))
+                done.append((subject.name or str(subject.path), result))
+                record_parity(subject, result)
     out.result([{"name": name, **result.data} for name, result in done],
                "\n\n".join(text(name, result) for name, result in done),
                "\n".join(name for name, result in done if not result.passed))

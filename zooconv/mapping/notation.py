@@ -53,7 +53,7 @@ def _read(data: Any, leaves: Mapping[str, Leaf]) -> Expr:
     match data:
         case str():
             return leaves[data]
-        case {"fill": float() | int() as number, "shape": list(shape)}:
+        case {"fill": float() | int() as number, "shape": list(shape)} if all(type(n) is int for n in shape):
             return Fill(tuple(shape), "F32", float(number))
         case {"reshape": list(shape), "of": inner}:
             return expr.reshape(_read(inner, leaves), tuple(shape))

@@ -8,12 +8,15 @@
 
 Weights are random, upstreams are the real packages as far as they are installed, files are written and converted on the
 real road. What cannot be checked here is said, not passed over.
+
+PYTEST_DONT_REWRITE: the messages of these assertions are written for the authors of families, and are complete.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -139,7 +142,8 @@ def importing(family: Family[Any]) -> None:
     script = ("import sys, time; import zooconv.mapping.family, zooconv.hookspecs, zooconv.mapping.ops\n"
               f"start = time.perf_counter(); import {module.__name__}; took = time.perf_counter() - start\n"
               "import json; print(json.dumps([took, sorted({'torch', 'numpy'} & set(sys.modules))]))")
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False,  # noqa: S603
+                          env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
     assert done.returncode == 0, done.stderr.strip().splitlines()[-1]
     took, heavy = json.loads(done.stdout)
     assert not heavy, f"importing {module.__name__} imports {' and '.join(heavy)}; import them inside functions"

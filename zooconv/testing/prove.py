@@ -21,6 +21,7 @@ from typing import Any
 from zooconv.certificate import check_certificate
 from zooconv.checkpoint.open import open_checkpoint
 from zooconv.mapping.family import Family
+from zooconv.modules import SMALL
 from zooconv.modules import weights as weights_of
 from zooconv.names import local
 from zooconv.options import Options
@@ -70,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
                 start = perf_counter()
                 size = sum(math.prod(spec.shape) for spec in family.tensors(config))
                 parity, faults, found = prove(family, config, against, Path(folder),
-                                              most=asked.mutants if size > 1e6 else None)
+                                              most=asked.mutants if size >= SMALL else None)
             worst = max(d.relative for d in parity.differences)
             good = good and parity.passed and not faults and not found.survivors
             print(f"{family.title} {name} against {against} {parity.version}: "

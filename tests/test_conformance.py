@@ -1,0 +1,146 @@
+"""The test kit passes what is right, and names what is wrong, tensor by tensor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import zooconv_vgg
+from toy import PLAIN, SEPARATE, TOY, Config
+from zooconv_zoo.convnext import FAMILY
+
+from zooconv import cat, keep, merge, plugins, rename
+from zooconv.testing import assert_family
+from zooconv.testing.conformance import Check, NotChecked, checks
+from zooconv.testing.mutation import mutants
+from zooconv.testing.prove import main, prove
+
+FAMILIES = [FAMILY, zooconv_vgg.FAMILY]
+ALL = [(family, check) for family in FAMILIES for check in checks(family)]
+
+
+@pytest.mark.parametrize(("family", "check"), ALL, ids=lambda x: x.title if isinstance(x, Check) else x.name)
+def test_every_family_here_satisfies(family, check):
+    if family.zoo is None and "licence" in check.title:
+        with pytest.raises(NotChecked, match=r"it has no zoo.toml"):
+            check.run()
+    else:
+        check.run()
+
+
+def test_a_strangers_family_is_checked_in_one_line(install):
+    install("toy")
+    outcomes = assert_family(TOY)
+    assert {o.status for o in outcomes if "zoo" not in o.why} == {"ok"}
+
+
+# -- what the kit must find --------------------------------------------------------------------------------------------
+
+
+def with_rules(*rules):
+    return {"dialects": [replace(SEPARATE, rules=list(rules))]}
+
+
+REST = SEPARATE.rules[2:]
+QKV, MIX = SEPARATE.rules[:2]
+BROKEN = {
+    "a name that no file can spell": ({"name": "To y"}, "not names: ['To y']"),
+    "two tensors of one name": ({"tensors": lambda config: [*TOY.tensors(config), *TOY.tensors(config)]},
+                                "tensors() names mix.weight twice"),
+    "a config that is not read back": ({"infer": lambda shapes: Config(3)}, "infer() reads Config(dim=3), of Config("),
+    "two tensors that become one": (with_rules(
+        QKV, MIX, rename("norm", "norm.weight"), rename("norm", "norm.bias"), *keep("patch.{wb}")),
+        "norm.weight and norm.bias both become norm"),
+    "a tensor without a rule": (with_rules(QKV, *REST), "no rule has mix.weight on its right side"),
+    "parts in an order that is not undone": (with_rules(
+        merge(["q.{wb}", "k.{wb}"], "qkv.{wb}", cat(axis=0)), MIX, *REST), "k.weight: (6, 4), where toy's"),
+    "a layout without a place for a tensor": ({"layouts": [replace(PLAIN, rules=PLAIN.rules[1:])]}, "patch.weight"),
+    "a module that is not the table": ({"backbone": "toy:other_backbone"}, "weight: absent in the table, 2x2 in the"),
+    "another function": ({"upstreams": {"toy": "toy:Mistaken"}}, "not the same function: relative differences mixed"),
+    "no layout at all": ({"layouts": []}, "it has no layout"),
+}
+
+
+@pytest.mark.parametrize("flaw", BROKEN)
+def test_a_broken_family_is_told_what_is_wrong(install, monkeypatch, flaw):
+    install("toy")
+    changes, told = BROKEN[flaw]
+    broken = replace(TOY, **changes)
+    monkeypatch.setattr("toy.TOY", broken)
+    with pytest.raises(AssertionError) as caught:
+        assert_family(broken)
+    assert told in str(caught.value)
+
+
+def test_a_family_that_is_not_installed_is_told_how(monkeypatch):
+    with pytest.raises(AssertionError, match=r"pip install -e \."):
+        assert_family(TOY)
+
+
+def test_a_heavy_import_is_found(work, install, monkeypatch):
+    (work / "heavy.py").write_text("import numpy\nfrom toy import *\nfrom dataclasses import replace\n"
+                                   "def tensors(config):\n    yield from TOY.tensors(config)\n"
+                                   "FAMILY = replace(TOY, tensors=tensors)\n")
+    monkeypatch.syspath_prepend(work)
+    monkeypatch.setenv("PYTHONPATH", f"{work}:{Path(__file__).parent}")
+    import heavy
+
+    with pytest.raises(AssertionError, match="importing heavy imports numpy; import them inside functions"):
+        next(iter(checks(heavy.FAMILY))).run()
+
+
+def test_what_cannot_be_checked_is_said(install, monkeypatch):
+    install("toy")
+    poor = replace(TOY, upstreams={"toy": "toy:Absent"})
+    monkeypatch.setattr("toy.TOY", poor)
+    told = {o.title: o.why for o in assert_family(poor) if o.status == "not checked"}
+    assert told["computes what toy computes, and wrong conversions are caught"] == "no_such_package is not installed"
+
+
+# -- wrong conversions -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, TOY], ids=lambda f: f.name)
+def test_every_wrong_conversion_is_caught_and_none_of_them_is_the_right_one(family, install, work, capsys):
+    if family is TOY:
+        install("toy")
+    against = next(iter(family.upstreams))
+    parity, faults, score = prove(family, family.toy, against, work)
+    print(score.text)
+    assert (parity.passed, faults, score.survivors, score.unreached) == (True, [], [], [])
+    assert score.total > 20
+
+
+def test_kinds_of_mistakes_that_only_some_families_allow_are_made(install):
+    install("toy")
+    from zooconv.testing.checkpoints import lively_weights
+
+    made = {mutant.kind for mutant in mutants(TOY, lively_weights(TOY, TOY.toy))}
+    assert {"op forgotten", "parts in the wrong order", "thirds in the wrong order", "transposed"} <= made
+
+
+def test_a_proof_that_does_not_see_far_says_what_it_did_not_see(install, work, monkeypatch):
+    install("toy")
+    shallow = replace(TOY, upstreams={"toy": "toy:Shallow"})
+    monkeypatch.setattr("toy.TOY", shallow)
+    plugins_forgotten()
+    parity, _, score = prove(shallow, TOY.toy, "toy", work)
+    assert parity.passed
+    assert parity.skipped == {"mixed": "it is not shown"}
+    assert set(parity.unseen) == {"norm.weight", "norm.bias", "qkv.weight", "qkv.bias", "mix.weight"}
+    assert "bias zeroed: qkv.bias" in score.unreached
+    assert score.survivors == ["wrong epsilon: every norm's, ten times too large"]
+
+
+def plugins_forgotten():
+    plugins.plugins.cache_clear()
+
+
+def test_the_command_proves_what_it_is_asked_to(capsys):
+    assert main(["convnext/toy", "--against", "timm"]) == 0
+    out = capsys.readouterr().out
+    assert "ConvNeXt toy against timm" in out
+    assert "SURVIVED" not in out
+
+
