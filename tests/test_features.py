@@ -2,7 +2,8 @@
 
 For each installed upstream the real module is built with random weights (gammas near 1, so that no block hides behind
 its layer scale), saved in its real file, converted on the whole road, and loaded into a plain ConvNeXt; both run on the
-same images in float64. Beside each proof stands what it must catch: the same conversion with one rule spoiled.
+same images in float64, by no code of the tool's own proof. Beside it stands what it must catch: the same conversion
+with one rule spoiled. All other mistakes are made in test_conformance.py.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ def difference(upstream, model, weights):
     plain = ConvNeXt(SMALL.depths, SMALL.dims).eval()
     plain.load_state_dict(weights)
     images = torch.randn(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    ours, theirs = plain.double()(images), upstream.features(model.double(), images)
+    ours, theirs = plain.double()(images).values(), upstream.features(model.double(), images)
     assert len(ours) == len(theirs) == 4
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours, theirs, strict=True))
 
@@ -182,27 +183,3 @@ def test_a_rule_that_only_renames_where_an_op_is_needed_does_not_pass(upstream, 
     mutant = with_rules(dialect_of(upstream), lambda r: replace(r, op=identity) if r == rule else r)
     needed = any(upstream.__name__ == name for name in ("TimmConvMlp", "TimmNormPre", "Torchvision"))
     assert (loaded(mutant, model) is None) == needed
-
-
-MUTANTS = {
-    "gamma and the norm's weight": lambda weights: {
-        n.replace("gamma", "\0").replace("norm.weight", "gamma").replace("\0", "norm.weight")
-        if n.startswith("stages") else n: t for n, t in weights.items()},
-    "two blocks of a stage": lambda weights: {
-        n.replace("stages.2.0.", "\0").replace("stages.2.1.", "stages.2.0.").replace("\0", "stages.2.1."): t
-        for n, t in weights.items()},
-    "a bias zeroed": lambda weights: weights | {"stages.3.0.pwconv2.bias": torch.zeros(SMALL.dims[3])},
-    "a kernel turned": lambda weights: weights | {
-        "stages.1.1.dwconv.weight": weights["stages.1.1.dwconv.weight"].transpose(2, 3).contiguous()},
-    "one element of one tensor": lambda weights: weights | {
-        "downsample_layers.0.1.bias": weights["downsample_layers.0.1.bias"] + torch.eye(SMALL.dims[0])[0] * 1e-6},
-}
-
-
-@pytest.mark.parametrize("kind", MUTANTS)
-@pytest.mark.parametrize("upstream", UPSTREAMS, ids=lambda u: u.__name__)
-def test_a_wrong_conversion_that_loads_without_a_word_does_not_pass(upstream, kind):
-    model = randomised(upstream)
-    weights = loaded(dialect_of(upstream), model)
-    assert difference(upstream, model, weights) < EXACT
-    assert difference(upstream, model, MUTANTS[kind](weights)) > 1000 * EXACT

@@ -33,10 +33,10 @@ class Model(_Strict):
 
     family: str
     title: str
-    variant: str | None
     config: dict[str, JsonValue]
     dialect: str
     license: str
+    variant: str | None = None
 
 
 class Finding(_Strict):
@@ -65,10 +65,10 @@ class Card(_Strict):
     content: Content
     dropped: dict[str, str]
     fresh: list[str]
-    certificate: Sha256 | None
     checks: dict[Literal["file", "certificate"], Finding]
     parity: dict[str, Proof]
     environment: dict[str, str]
+    certificate: Sha256 | None = None
 
     @property
     def passed(self) -> bool:
@@ -107,8 +107,8 @@ def make_card(subject: Subject, against: Iterable[str] = (), *, memory: int | No
 
 
 def schema() -> str:
-    """The JSON Schema of cards, as `docs/card.schema.json` has it."""
-    return json.dumps(Card.model_json_schema(), indent=1) + "\n"
+    """The JSON Schema of cards, as `docs/card.schema.json` has it. Its `$` ends a text, as `\\z` does for Python."""
+    return json.dumps(Card.model_json_schema(), indent=1).replace("\\\\z", "$") + "\n"
 
 
 def write_card(card: Card, artifact: Path) -> tuple[Path, Path]:
