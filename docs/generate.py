@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import inspect
 import os
@@ -105,16 +106,23 @@ def hooks() -> None:
             cog.outl(inspect.cleandoc(hook.__doc__ or ""))
 
 
-def documented(where: str) -> None:
-    """A class: what it is, and its methods."""
-    from zooconv.upstream import code
+def documented(*names: str) -> None:
+    """Classes of the public API: what each is, its fields, and its methods."""
+    import zooconv
 
-    kind = code(where)
-    cog.outl(f"### `zooconv.{kind.__name__}`\n\n{inspect.cleandoc(kind.__doc__ or '')}\n")
-    for name, member in vars(kind).items():
-        if inspect.isfunction(member) and not name.startswith("_"):
-            arguments = ", ".join(list(inspect.signature(member).parameters)[1:])
-            cog.outl(f"- `{name}({arguments})`: {' '.join(inspect.cleandoc(member.__doc__ or '').split())}")
+    for title in names:
+        kind = getattr(zooconv, title)
+        cog.outl(f"### `zooconv.{title}`\n\n{inspect.cleandoc(kind.__doc__ or '')}\n")
+        if dataclasses.is_dataclass(kind):
+            fields = ", ".join(f"`{f.name}: {f.type}`" + ("" if f.default is dataclasses.MISSING
+                               and f.default_factory is dataclasses.MISSING else " (optional)")
+                               for f in dataclasses.fields(kind))
+            cog.outl(f"Fields: {fields}.\n")
+        for name, member in vars(kind).items():
+            if inspect.isfunction(member) and not name.startswith("_") and member.__doc__:
+                arguments = ", ".join(list(inspect.signature(member).parameters)[1:])
+                cog.outl(f"- `{name}({arguments})`: {' '.join(inspect.cleandoc(member.__doc__).split())}")
+        cog.outl("")
 
 
 def conformance() -> None:

@@ -54,7 +54,7 @@ BROKEN = {
         "norm.weight and norm.bias both become norm"),
     "a tensor without a rule": (with_rules(QKV, *REST), "no rule has mix.weight on its right side"),
     "parts in an order that is not undone": (with_rules(
-        merge(["q.{wb}", "k.{wb}"], "qkv.{wb}", cat(axis=0)), MIX, *REST), "k.weight: (6, 4), where toy's"),
+        merge(["q.{wb}", "k.{wb}"], "qkv.{wb}", cat(axis=0)), MIX, *REST), "k.weight (6x4 given, 4x4 wanted)"),
     "a layout without a place for a tensor": ({"layouts": [replace(PLAIN, rules=PLAIN.rules[1:])]}, "patch.weight"),
     "a module that is not the table": ({"backbone": "toy:other_backbone"}, "weight: absent in the table, 2x2 in the"),
     "another function": ({"upstreams": {"toy": "toy:Mistaken"}}, "not the same function: relative differences mixed"),

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from support import DATA, SMALL
 from zooconv_zoo.convnext import FAMILY
 from zooconv_zoo.convnext.family import VARIANTS
@@ -18,6 +19,7 @@ from zooconv.plugins import families
 from zooconv.recognise import recognise
 from zooconv.tensor import TensorSpec
 from zooconv.testing.checkpoints import random_array, random_weights, save_pth, save_safetensors, spelled
+from zooconv.upstream import import_package
 
 DIALECTS = {d.name: d for d in FAMILY.dialects}
 PREFIX = {"openmmlab": "backbone."}
@@ -181,6 +183,16 @@ def test_all_offenders_are_told_at_once_in_the_files_own_spelling(weights):
         recognise(tensors, families(), what="x")
     assert [line.split()[1] for line in caught.value.why] == ["stages.1.blocks.0.norm.bias",
                                                               "stages.3.blocks.0.mlp.fc2.weight"]
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "swin_t", "vit_b_16", "densenet121", 
+                                  "efficientnet_b0", "shufflenet_v2_x0_5", "squeezenet1_0", "maxvit_t"])
+def test_no_family_stumbles_over_the_names_of_another(name):
+    """Files that no family here has, some with names that one of its dialects half knows."""
+    with torch.device("meta"):
+        state = getattr(import_package("torchvision").models, name)().state_dict()
+    with pytest.raises(CheckFailed, match="no backbone that any family here knows"):
+        recognise({n: TensorSpec(n, tuple(t.shape)) for n, t in state.items()}, families(), what=name)
 
 
 def test_a_stranger_is_told_so():

@@ -132,7 +132,15 @@ def test_tensors_without_a_part_in_the_outputs_are_found():
     module = torch.nn.Linear(3, 2).double()
     module.idle = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
     assert unseen(module, lambda m: {"y": m(torch.ones(1, 3, dtype=torch.float64))}) == ["idle"]
-    assert unseen(module, lambda m: {}) == ["weight", "bias", "idle"]
+
+
+def test_the_reach_goes_to_running_statistics_and_not_to_counters():
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.BatchNorm2d(4)).double()
+    images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    first = lambda m: {"y": m[1](m[0](images))}  # noqa: E731
+    before = module.eval()(images)
+    assert unseen(module, first) == ["1.num_batches_tracked", *(n for n in module.state_dict() if n.startswith("2."))]
+    assert torch.equal(module(images), before)
 
 
 def test_a_family_of_another_makers_is_proved_the_same_way(work, install, zooconv):
@@ -231,16 +239,31 @@ def test_modules_are_built_without_values_and_filled_strictly():
         module = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
     given = {name: (lambda t=t: torch.full_like(t, 2)) for name, t in torch.nn.Sequential(
         torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)).state_dict().items()}
-    fill(module, given, lacking={}, what="it")
+    assert fill(module, given, lacking=nothing, what="it") == {}
     assert all((tensor == 2).all() for tensor in module.state_dict().values())
     assert module[1].running_var.dtype == torch.float64
     assert module[1].num_batches_tracked.dtype == torch.int64
-    for wrong, told in (({n: t for n, t in given.items() if n != "0.bias"}, "0.bias: not in the weights"),
-                        (given | {"more": given["0.bias"]}, "more: it has no place for it"),
-                        (given | {"0.bias": lambda: torch.ones(4)}, "0.bias: (4,)")):
+    without = {n: t for n, t in given.items() if n != "0.bias"}
+    for wrong, told in ((without, "1 not in the weights: 0.bias"),
+                        (given | {"more": given["0.bias"]}, "1 without a place: more"),
+                        (given | {"0.bias": lambda: torch.ones(4)}, "1 of another shape: 0.bias (4 given, 3 wanted)")):
         with pytest.raises(CheckFailed) as caught:
-            fill(module, wrong, lacking={}, what="it")
-        assert told in caught.value.why[0]
+            fill(module, wrong, lacking=nothing, what="it")
+        assert caught.value.why == (told,)
+    assert fill(module, without, lacking=lambda name: "it has none", what="it") == {"0.bias": "it has none"}
+    assert module[0].bias.isnan().all()
+
+
+def test_whole_numbers_that_are_not_given_stay_as_they_were_built():
+    module = torch.nn.BatchNorm1d(3)
+    given = {name: (lambda t=t: t.clone()) for name, t in module.state_dict().items() if "num" not in name}
+    module.num_batches_tracked += 7
+    fill(module, given, lacking=nothing, what="it")
+    assert module.num_batches_tracked == 7
+
+
+def nothing(name):
+    return None
 
 
 @pytest.mark.parametrize("variant", ["tiny", "xlarge"])

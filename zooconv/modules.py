@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.expr import Expr, evaluate, leaves
-from zooconv.tensor import DTYPES, LazyTensor, TensorSpec
+from zooconv.output import some
+from zooconv.tensor import DTYPES, LazyTensor, TensorSpec, shape_text
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,9 +32,7 @@ def torch_value(value: Expr, tensors: Mapping[str, LazyTensor]) -> Tensor:
     import torch
 
     loaded = {leaf.name: tensors[leaf.name].array() for leaf in leaves(value)}
-    array = np.ascontiguousarray(evaluate(value, loaded.__getitem__))
-    if not array.flags.writeable:
-        array = array.copy()
+    array = np.array(evaluate(value, loaded.__getitem__), order="C")
     result: Tensor = torch.from_numpy(array).view(getattr(torch, DTYPES[value.dtype].torch))
     return result.reshape(value.shape)
 
@@ -80,30 +80,40 @@ def threads_for(module: nn.Module) -> Iterator[None]:
 SMALL = 1_000_000  # parameters
 
 
-def fill(module: nn.Module, given: Weights, *, lacking: Mapping[str, str], what: str) -> None:
+def fill(module: nn.Module, given: Weights, *, lacking: Callable[[str], str | None], what: str) -> dict[str, str]:
     """Give a module its tensors, as float64, one by one: every parameter and every persistent buffer, strictly.
 
-    `lacking` names tensors that may be missing, with the reason; they are filled with NaN, so that nothing that needs
-    them goes unnoticed. Raises CheckFailed for any other that is missing, that the module has no place for, or of
-    another shape.
+    `lacking` says of a tensor why it may be missing, or None. Such ones are filled with NaN, so that nothing that needs
+    them goes unnoticed; the result names them. Whole numbers that are not given stay as the module was built: counters,
+    and indices that follow from the config. Raises CheckFailed for any other that is missing, that the module has no
+    place for, or of another shape.
     """
     import torch
 
     places = module.state_dict(keep_vars=True)
-    wrong = [f"{name}: not in the weights" for name in places if name not in given and name not in lacking]
-    wrong += [f"{name}: {what} has no place for it" for name in given if name not in places]
+    absent = {name: lacking(name) for name, place in places.items()
+              if name not in given and place.dtype.is_floating_point}
+    shapes = []
     for name, place in places.items():
-        if name not in given:
+        if name in absent:
             place.data = torch.full(place.shape, torch.nan, dtype=torch.float64)
-            continue
-        value = given[name]()
-        if value.shape != place.shape:
-            wrong.append(f"{name}: {tuple(value.shape)}, where {what} has {tuple(place.shape)}")
-        else:
-            place.data = value.double() if place.dtype.is_floating_point else value
-    if wrong:
-        raise CheckFailed(f"the weights do not fit {what}: {len(wrong)} tensors", why=wrong[:20])
+        elif name in given:
+            value = given[name]()
+            if value.shape == place.shape:
+                place.data = value.double() if place.dtype.is_floating_point else value
+            else:
+                shapes.append(f"{name} ({_size(value)} given, {_size(place)} wanted)")
+    wrong = {"not in the weights": [name for name, why in absent.items() if why is None],
+             "without a place": [name for name in given if name not in places], "of another shape": shapes}
+    if number := sum(map(len, wrong.values())):
+        raise CheckFailed(f"the weights do not fit {what}: {number} tensors",
+                          why=[f"{len(names)} {kind}: {some(names)}" for kind, names in wrong.items() if names])
     module.double().eval()
+    return {name: why for name, why in absent.items() if why is not None}
+
+
+def _size(value: Tensor) -> str:
+    return shape_text(tuple(value.shape))
 
 
 OVERHEAD = 600_000_000  # torch and the packages, activations of one small image, the largest tensor once more
@@ -122,30 +132,65 @@ def need_memory(tensors: Iterable[TensorSpec], what: str, free: int | None = Non
 
 
 def unseen(module: nn.Module, outputs: Callable[[nn.Module], Mapping[str, Tensor]]) -> list[str]:
-    """The parameters that take no part in the outputs: of these, a comparison of outputs proves nothing.
+    """The tensors that take no part in the outputs: of these, a comparison of outputs proves nothing.
 
-    Measured by the gradient of a random combination of all outputs.
+    Measured by the gradient of a random combination of all outputs, running statistics included; whole numbers by
+    adding one to all of them.
     """
     import torch
 
+    tensors = module.state_dict(keep_vars=True)
+    numbers = {name: tensor for name, tensor in tensors.items() if not tensor.dtype.is_floating_point}
     seen: set[str] = set()
-
-    def look(name: str) -> Callable[[Tensor], None]:
-        def hook(parameter: Tensor) -> None:
-            if parameter.grad is not None and bool(parameter.grad.any()):
-                seen.add(name)
-            parameter.grad = None
-        return hook
-
-    names = [name for name, _ in module.named_parameters()]
-    for name, parameter in module.named_parameters():
-        hooked: Any = parameter.requires_grad_(True)
-        hooked.register_post_accumulate_grad_hook(look(name))
-    generator = torch.Generator().manual_seed(1)
-    with torch.enable_grad():
+    with torch.enable_grad(), _differentiable_statistics():
+        for name, tensor in tensors.items():
+            if name not in numbers:
+                hooked: Any = tensor.requires_grad_(True)
+                hooked.register_post_accumulate_grad_hook(partial(_look, name, seen))
         found = outputs(module)
-        if found:
-            parts = [(f * torch.randn(f.shape, generator=generator, dtype=f.dtype)).sum() / f.detach().abs().max()
-                     for f in found.values()]
-            torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
-    return [name for name in names if name not in seen]
+        generator = torch.Generator().manual_seed(1)
+        parts = [(f * torch.randn(f.shape, generator=generator, dtype=f.dtype)).sum() / f.detach().abs().max()
+                 for f in found.values()]
+        torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        for tensor in tensors.values():
+            tensor.requires_grad_(False)
+        for tensor in numbers.values():
+            tensor.add_(1)
+        if numbers and any(not torch.equal(f, found[name]) for name, f in outputs(module).items()):
+            seen |= numbers.keys()
+        for tensor in numbers.values():
+            tensor.sub_(1)
+    return [name for name in tensors if name not in seen]
+
+
+def _look(name: str, seen: set[str], tensor: Tensor) -> None:
+    """Note whether a gradient has arrived, and let go of it, so that there are never two of them."""
+    if tensor.grad is not None and bool(tensor.grad.any()):
+        seen.add(name)
+    tensor.grad = None
+
+
+@contextmanager
+def _differentiable_statistics() -> Iterator[None]:
+    """Let gradients reach the running statistics of a batch norm, whose own kernel has none for them."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Spelled(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function is not torch.nn.functional.batch_norm:
+                return function(*args, **(kwargs or {}))
+            names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+            given = {"weight": None, "bias": None, "training": False, "eps": 1e-5,
+                     **dict(zip(names, args, strict=False)), **(kwargs or {})}
+            if given["training"] or given["running_mean"] is None:
+                return function(*args, **(kwargs or {}))
+            shape = (1, -1) + (1,) * (given["input"].ndim - 2)
+            scaled = (given["input"] - given["running_mean"].view(shape)) * (
+                given["running_var"].view(shape) + given["eps"]).rsqrt()
+            scaled = scaled if given["weight"] is None else scaled * given["weight"].view(shape)
+            return scaled if given["bias"] is None else scaled + given["bias"].view(shape)
+
+    with Spelled():
+        yield

@@ -125,23 +125,24 @@ def expect(source: Mapping[str, LazyTensor], found: Fit, against: str | None = N
     return Expected(found, name, other, images, _run(_theirs(found, other, name, source), images))
 
 
-def compare(expected: Expected, ours: Fit, given: Weights, *, reach: bool = True,
+def compare(expected: Expected, ours: Fit, given: Weights, *, thorough: bool = True,
             alter: Callable[[nn.Module], None] = lambda module: None) -> Parity:
     """Run the reference backbone with `given`, the canonical tensors of an artifact read as `ours`, and compare.
 
-    Without `reach`, it is not measured which tensors take part. `alter` is done to the module first: a wrong setting,
+    Without `thorough`, neither float32 nor the reach is measured. `alter` is done to the module first: a wrong setting,
     to see that it is noticed.
     """
     theirs, name, other = expected.run, expected.name, expected.upstream
     common = theirs.float64.keys() - theirs.skipped.keys()
-    mine = _run(_ours(ours, given), expected.images, compare=common if reach else (), alter=alter)
+    mine = _run(_ours(ours, given), expected.images, common, thorough=thorough, alter=alter)
     absent = {n: other.absent.get(n, f"{name} has none") for n in mine.float64 if n not in theirs.float64}
     skipped = {**absent, **theirs.skipped, **mine.skipped}
     differences = tuple(_difference(n, mine, theirs) for n in mine.float64 if n not in skipped)
     if not differences:
         raise UsageError(f"{name} and the reference backbone have no output in common", why=skipped.values())
+    unseen_here = tuple(n for n in mine.unseen if n in ours.canonical)
     return Parity(name, other.package, package_version(other.package), _spelling(expected.found, other),
-                  tuple(expected.images.shape), len(ours.canonical), differences, skipped, mine.unseen)
+                  tuple(expected.images.shape), len(ours.canonical), differences, skipped, unseen_here)
 
 
 def default_upstream(found: Fit) -> str:
@@ -158,19 +159,21 @@ def default_upstream(found: Fit) -> str:
 
 @dataclass(frozen=True)
 class _Side:
-    """A module to be built, the tensors to fill it with, those that it may lack and why, and what it computes."""
+    """A module to be built, the tensors to fill it with, why it may lack one of its own, and what it computes."""
 
     what: str
     build: Callable[[], nn.Module]
     given: Weights
-    lacking: Mapping[str, str]
+    lacking: Callable[[str], str | None]
     outputs: Callable[[Any, Tensor], Outputs]
 
 
 def _theirs(found: Fit, other: Upstream, name: str, source: Mapping[str, LazyTensor]) -> _Side:
-    spelled = _spelled(found, other)
+    spelled, dialect = _spelled(found, other), _dialect(found, other)
     shapes = {n: value.shape for n, value in spelled.items()}
-    lacking = {} if found.dialect.name == other.dialect else _unspelled(found, other, spelled)
+    whole = {n: Leaf(spec.shape, spec.dtype, n) for n, spec in found.table.items()}
+    unmade = {other.inside(n) for n in dialect.from_canonical(whole).made if n not in spelled}
+    respelled = found.dialect.name != other.dialect
 
     def build() -> nn.Module:
         try:
@@ -178,14 +181,16 @@ def _theirs(found: Fit, other: Upstream, name: str, source: Mapping[str, LazyTen
         except ValueError as error:
             raise UsageError(f"{name} cannot build this {found.family.title}", why=[str(error)]) from None
 
+    def lacking(inside: str) -> str | None:
+        return f"the source has nothing for {inside}" if respelled and inside in unmade else dialect.drop_reason(inside)
+
     given = {other.inside(n): value for n, value in spelled.items()}
-    return _Side(f"{name}'s module", build, weights(given, source),
-                 {other.inside(n): why for n, why in lacking.items()}, other.outputs)
+    return _Side(f"{name}'s module", build, weights(given, source), lacking, other.outputs)
 
 
 def _ours(ours: Fit, given: Weights) -> _Side:
     lacking = {n: f"layout {ours.dialect.name} has no {n}" for n in ours.table if n not in ours.canonical}
-    return _Side("the reference backbone", lambda: code(ours.family.backbone)(ours.config), given, lacking,
+    return _Side("the reference backbone", lambda: code(ours.family.backbone)(ours.config), given, lacking.get,
                  lambda module, x: module.outputs(x))
 
 
@@ -194,13 +199,6 @@ def _spelled(found: Fit, other: Upstream) -> Mapping[str, Expr]:
     if found.dialect.name == other.dialect:
         return {n: found.sources[n] for firing in found.translation.fired for n in firing.taken}
     return _dialect(found, other).from_canonical(found.canonical).made
-
-
-def _unspelled(found: Fit, other: Upstream, spelled: Collection[str]) -> dict[str, str]:
-    """Tensors of the upstream that cannot be made, because the source lacks canonical ones."""
-    whole = {n: Leaf(spec.shape, spec.dtype, n) for n, spec in found.table.items()}
-    return {n: f"the source has nothing for {n}" for n in _dialect(found, other).from_canonical(whole).made
-            if n not in spelled}
 
 
 def _spelling(found: Fit, other: Upstream) -> str:
@@ -223,38 +221,43 @@ class _Run:
     unseen: tuple[str, ...]
 
 
-def _run(side: _Side, images: Tensor, compare: Collection[str] = (),
+def _run(side: _Side, images: Tensor, compare: Collection[str] = (), *, thorough: bool = True,
          alter: Callable[[nn.Module], None] = lambda module: None) -> _Run:
     """Build one side, run it in both precisions, and let it go.
 
     `compare` names the outputs that will be compared: the tensors that take no part in these are told as unseen.
+    Without `thorough`, there is only the run in float64.
     """
     import torch
 
     with without_values():
         module = side.build()
-    fill(module, side.given, lacking=side.lacking, what=side.what)
+    lacking = fill(module, side.given, lacking=side.lacking, what=side.what)
     alter(module)
     with threads_for(module), torch.no_grad():
         double = side.outputs(module, images)
-        skipped = _needing(side, module, images, double) if side.lacking else {}
-        used = {n: f for n, f in double.items() if n not in skipped}
-        if odd := [n for n, f in used.items() if _broken(f)]:
+        skipped = _needing(lacking, side, module, images, double) if lacking else {}
+        used = [n for n in double if n not in skipped]
+        if odd := [n for n in used if _broken(double[n])]:
             raise CheckFailed(f"{side.what} gives NaN or Inf in {', '.join(odd)}",
                               why=["on images of standard normal noise"], next="zooconv inspect  (look at the weights)")
-        compared = used.keys() & set(compare)
-        blind = unseen(module, lambda m: {n: f for n, f in side.outputs(m, images).items() if n in compared})
+        if not thorough:
+            return _Run(double, double, skipped, ())
+        compared = [n for n in used if n in compare]
+        blind = unseen(module, lambda m: {n: f for n, f in side.outputs(m, images).items() if n in compared}
+                       ) if compared else []
         single = side.outputs(module.float(), images.float())
-    return _Run(double, single, skipped, tuple(n for n in blind if n not in side.lacking))
+    return _Run(double, single, skipped, tuple(n for n in blind if n not in lacking))
 
 
-def _needing(side: _Side, module: nn.Module, images: Tensor, found: Outputs) -> dict[str, str]:
+def _needing(lacking: Mapping[str, str], side: _Side, module: nn.Module, images: Tensor,
+             found: Outputs) -> dict[str, str]:
     """The outputs that need a tensor that is lacking: NaN while it is NaN, and finite once it is not."""
     for name, tensor in module.state_dict(keep_vars=True).items():
-        if name in side.lacking:
+        if name in lacking:
             tensor.data.fill_(1)
     finite = {n for n, f in side.outputs(module, images).items() if not _broken(f)}
-    return {n: next(iter(side.lacking.values())) for n, f in found.items() if _broken(f) and n in finite}
+    return {n: next(iter(lacking.values())) for n, f in found.items() if _broken(f) and n in finite}
 
 
 def _images(family: Family[Any]) -> Tensor:

@@ -67,12 +67,12 @@ def _refusal(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]],
                     if refusal.applies(tensors, prefix):
                         return CheckFailed(f"{what} is not a {family.title} that its Detectron2 layouts can hold",
                                            why=[refusal.reason], next=f"zooconv list --family {family.name}")
-    if not fits:
+    near = min(fits, key=lambda f: (len(f.problems) - f.fitted, len(f.problems)), default=None)
+    if near is None or 2 * near.fitted < len(tensors):
         names = list(tensors)
         return CheckFailed(f"{what} holds no backbone that any family here knows",
                            why=[f"{len(names)} tensors: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}"],
                            next="zooconv plugins  (shows the families that are installed)")
-    near = min(fits, key=lambda f: (len(f.problems) - f.fitted, len(f.problems)))
     problems = explained(near)
     config = f" ({config_text(near.config)})" if near.config is not None else ""
     lines = [str(p) for p in problems[:SHOWN]]

@@ -140,7 +140,7 @@ class LazyTensor:
         view = np.lib.stride_tricks.as_strided(
             flat, self.shape, [step * item for step in strides], writeable=False
         )
-        return np.ascontiguousarray(view)
+        return np.require(view, requirements="C")
 
 
 def array_bytes(array: Array) -> memoryview:

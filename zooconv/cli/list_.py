@@ -23,5 +23,6 @@ def list_(out: Output, glob: Annotated[str, typer.Argument(help="A pattern, like
     rows = [(m.name, m.family, m.variant, str(m.input), str(m.mb), m.license, m.repo) for m in models]
     text = table(rows, ("NAME", "FAMILY", "VARIANT", "INPUT", "MB", "LICENCE", "SOURCE")) if rows else ""
     if not rows:
-        out.say(f"no model is called {glob!r}; zooconv list shows all")
+        out.say(f"no model is called {glob!r}; zooconv list shows all" if glob != "*" else
+                f"family {wanted} has no zoo: it converts files, and has no models to fetch by name")
     out.result([asdict(m) for m in models], text, "\n".join(m.name for m in models))

@@ -101,11 +101,15 @@ def fit(family: Family[Any], dialect: Dialect, tensors: Mapping[str, TensorSpec]
     result = Fit(family, dialect, prefix, inside, dialect.to_canonical(inside), outside, layout=layout)
     made = result.translation.made
     try:
-        result.config = family.infer(Shapes({name: value.shape for name, value in made.items()}))
-        table = result.table
-    except LookupError as error:
+        config = family.infer(Shapes({name: value.shape for name, value in made.items()}))
+        table = family.table(config)
+    except KeyError as error:
         result.problems = [Problem("missing", str(error.args[0]), "the config cannot be read without it")]
         return result
+    except Exception as error:  # noqa: BLE001 - a family is asked about names of any other, and may stumble over them
+        result.problems = [Problem("unreadable", "config", f"{type(error).__name__}: {error}")]
+        return result
+    result.config = config
     if layout is not None:
         _settle_fresh(result, layout, inside)
     result.problems = [*_coverage(result, table), *_forms(made, table)]
@@ -147,8 +151,14 @@ def _forms(made: Mapping[str, Expr], table: Mapping[str, TensorSpec]) -> Iterabl
         spec = table.get(name)
         if spec is not None and value.shape != spec.shape:
             yield Problem("shape", str(value), f"is {shape_text(value.shape)}, must be {shape_text(spec.shape)}")
-        elif spec is not None and DTYPES[spec.dtype].floating != DTYPES[value.dtype].floating:
-            yield Problem("dtype", str(value), f"is {value.dtype}, must be a floating-point type")
+        elif spec is not None and not _same_kind(spec.dtype, value.dtype):
+            wanted = "a floating-point type" if DTYPES[spec.dtype].floating else spec.dtype
+            yield Problem("dtype", str(value), f"is {value.dtype}, must be {wanted}")
+
+
+def _same_kind(wanted: str, found: str) -> bool:
+    """Any floating-point type will do for another; whole numbers must be of the type that the table says."""
+    return DTYPES[found].floating if DTYPES[wanted].floating else wanted == found
 
 
 def _origin(told: Translation, made: str, prefix: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from zooconv.mapping.expr import Leaf, evaluate
 from zooconv.mapping.family import Family
 from zooconv.mapping.rules import Dialect
-from zooconv.tensor import Shape
+from zooconv.tensor import DTYPES, Shape, TensorSpec
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Arrays = dict[str, Array]
@@ -31,7 +31,8 @@ def random_array(name: str, shape: Shape, seed: int = 0) -> Array:
 
 def random_weights(family: Family[Any], config: Any, seed: int = 0) -> Arrays:
     """Every canonical tensor of a config, random."""
-    return {spec.name: random_array(spec.name, spec.shape, seed) for spec in family.tensors(config)}
+    return {spec.name: _whole(spec, seed) if not DTYPES[spec.dtype].floating
+            else random_array(spec.name, spec.shape, seed) for spec in family.tensors(config)}
 
 
 def lively_weights(family: Family[Any], config: Any, seed: int = 0) -> Arrays:
@@ -40,7 +41,13 @@ def lively_weights(family: Family[Any], config: Any, seed: int = 0) -> Arrays:
     Matrices keep the size of what passes through them; scales, variances and norms' weights lie near 1, where a layer
     scale of 1e-6 would hide its whole block; biases and means are small, and none is zero.
     """
-    return {spec.name: _lively(spec.name, spec.shape, seed) for spec in family.tensors(config)}
+    return {spec.name: _whole(spec, seed) if not DTYPES[spec.dtype].floating
+            else _lively(spec.name, spec.shape, seed) for spec in family.tensors(config)}
+
+
+def _whole(spec: TensorSpec, seed: int) -> Array:
+    numbers = np.abs(random_array(spec.name, spec.shape, seed)) * 100
+    return np.asarray(numbers, getattr(np, DTYPES[spec.dtype].torch.replace("bool", "bool_")))
 
 
 def _lively(name: str, shape: Shape, seed: int) -> Array:
@@ -48,13 +55,18 @@ def _lively(name: str, shape: Shape, seed: int) -> Array:
     if len([size for size in shape if size > 1]) >= 2:
         return noise * np.float32(math.sqrt(3 * shape[0] / math.prod(shape)))
     if name.endswith(("bias", "mean")):
-        return noise * np.float32(0.1)
-    return 1 + noise * np.float32(0.5 if name.endswith("var") else 0.1)
+        return np.asarray(noise * 0.1, np.float32)
+    return np.asarray(1 + noise * (0.5 if name.endswith("var") else 0.1), np.float32)
+
+
+def dtype_of(array: Array) -> str:
+    """An array's element type, as zooconv spells it."""
+    return next(name for name, dtype in DTYPES.items() if dtype.torch == array.dtype.name)
 
 
 def spelled(dialect: Dialect, canonical: Mapping[str, Array], prefix: str = "") -> Arrays:
     """Canonical tensors in a dialect's names and shapes, under second names as well where it has some."""
-    leaves = {name: Leaf(array.shape, "F32", name) for name, array in canonical.items()}
+    leaves = {name: Leaf(array.shape, dtype_of(array), name) for name, array in canonical.items()}
     made = {name: evaluate(value, canonical.__getitem__)
             for name, value in dialect.from_canonical(leaves).made.items()}
     for alias in dialect.aliases:
@@ -80,5 +92,5 @@ def save_safetensors(path: Path, tensors: Mapping[str, Array]) -> Path:
     """Write tensors with the safetensors library, as timm does."""
     from safetensors.numpy import save_file
 
-    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path, {"format": "pt"})
+    save_file({name: np.require(array, requirements="C") for name, array in tensors.items()}, path, {"format": "pt"})
     return path

@@ -25,7 +25,7 @@ from zooconv.mapping.ops import identity
 from zooconv.mapping.rules import Dialect, Rule
 from zooconv.parity import Expected, compare
 from zooconv.tensor import TensorSpec
-from zooconv.testing.checkpoints import Array, Arrays, spelled
+from zooconv.testing.checkpoints import Array, Arrays, dtype_of, spelled
 
 if TYPE_CHECKING:
     from torch import nn
@@ -110,7 +110,7 @@ def _killer(mutant: Mutant, mutated: Arrays | None, expected: Expected, ours: Fi
 
     given = {name: partial(_tensor, array) for name, array in mutated.items()}
     try:
-        passed = compare(expected, ours, given, reach=False, alter=alter).passed
+        passed = compare(expected, ours, given, thorough=False, alter=alter).passed
     except CheckFailed:
         return "parity"
     if not changed:
@@ -121,14 +121,14 @@ def _killer(mutant: Mutant, mutated: Arrays | None, expected: Expected, ours: Fi
 def _tensor(array: Array) -> Any:
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(np.array(array, order="C"))
 
 
 def _fits(mutated: Arrays, ours: Fit, mount: str | None) -> bool:
     """Would zooconv take a file of these tensors for an artifact of the layout? As `zooconv parity` asks."""
     layout, family = ours.layout, ours.family
     assert layout is not None
-    leaves = {name: Leaf(array.shape, "F32", name) for name, array in mutated.items()}
+    leaves = {name: Leaf(array.shape, dtype_of(array), name) for name, array in mutated.items()}
     placed = layout.body.from_canonical(leaves)
     prefix = layout.mount if mount is None else mount
     specs = {prefix + n: TensorSpec(prefix + n, v.shape, v.dtype) for n, v in placed.made.items()}
@@ -188,7 +188,7 @@ def _of_one(name: str, array: Array) -> Iterator[Mutant]:
 
 
 def _changed(weights: Arrays, name: str, change: Callable[[Array], Array]) -> Arrays:
-    return weights | {name: np.ascontiguousarray(change(weights[name]))}
+    return weights | {name: np.require(change(weights[name]), requirements="C")}
 
 
 def _rolled(array: Array, parts: int) -> Array:
@@ -241,7 +241,7 @@ def _of_rules(family: Family[Any], dialect: Dialect) -> Iterator[Mutant]:
 def _converted(weights: Arrays, family: Family[Any], right: Dialect, wrong: Dialect) -> Arrays | None:
     """The canonical tensors that the wrong table makes of a file in the right spelling; None where it does not fit."""
     arrays = spelled(right, weights)
-    specs = {name: TensorSpec(name, array.shape) for name, array in arrays.items()}
+    specs = {name: TensorSpec(name, array.shape, dtype_of(array)) for name, array in arrays.items()}
     found = fit(family, wrong, specs)
     if not found.exact:
         return None
