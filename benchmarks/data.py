@@ -1,4 +1,4 @@
-"""The files that are measured: random ConvNeXts in the official naming, and a sparse one of 6 GB."""
+"""The files that are measured: random ConvNeXts, and a sparse one of 6 GB."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 from zooconv_zoo.convnext import FAMILY
 from zooconv_zoo.convnext.family import ConvNeXtConfig
 
+from zooconv import convert
 from zooconv.checkpoint.write import writer_for
 from zooconv.digest import crc32
 from zooconv.tensor import TensorSpec
-from zooconv.testing.checkpoints import random_array, save_pth
+from zooconv.testing.checkpoints import lively_weights, random_array, save_pth, save_safetensors, spelled
 
 SIZES = {
     "105": ConvNeXtConfig((3, 3, 8, 3), (96, 192, 384, 768)),
@@ -40,6 +41,14 @@ def sparse_file(path: Path, config: ConvNeXtConfig) -> None:
         file.write(writer.end("0" * 64))
 
 
+def proof_files(folder: Path, variant: str) -> None:
+    """A member in timm's names, and its artifact."""
+    source = folder / f"{variant}.safetensors"
+    timm = next(d for d in FAMILY.dialects if d.name == "timm")
+    save_safetensors(source, spelled(timm, lively_weights(FAMILY, FAMILY.variants[variant])))
+    convert(source, output=folder, load_check=False, force=True, report=False)
+
+
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     folder.mkdir(exist_ok=True)
@@ -47,3 +56,6 @@ if __name__ == "__main__":
         path = folder / f"{name}.pth"
         if not path.exists():
             (sparse_file if name == "6000" else random_file)(path, config)
+    for variant in ("tiny", "xlarge"):
+        if not (folder / f"{variant}_d2.pth").exists():
+            proof_files(folder, variant)

@@ -107,7 +107,9 @@ def test_every_wrong_conversion_is_caught_and_none_of_them_is_the_right_one(fami
         install("toy")
     against = next(iter(family.upstreams))
     parity, faults, score = prove(family, family.toy, against, work)
-    print(score.text)
+    with capsys.disabled():
+        print(f"\n{family.title} against {against}: {score.text}")
+    print(*(f"{mutant}, by {how}" for mutant, how in score.killed), sep="\n")
     assert (parity.passed, faults, score.survivors, score.unreached) == (True, [], [], [])
     assert score.total > 20
 

@@ -57,22 +57,22 @@ class Score:
     upstream must be asked. `same` ones changed no byte.
     """
 
-    killed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    killed: list[tuple[Mutant, str]] = field(default_factory=list)
     survivors: list[str] = field(default_factory=list)
     unreached: list[str] = field(default_factory=list)
     same: int = 0
 
     @property
     def total(self) -> int:
-        return sum(self.killed.values()) + len(self.survivors)
+        return len(self.killed) + len(self.survivors)
 
     @property
     def text(self) -> str:
         """The score, a line a kind, and every survivor."""
-        kinds = Counter(kind for kind, _ in self.killed.elements())
-        lines = [f"{sum(self.killed.values())} of {self.total} mutants killed ({self.same} more changed no byte)"]
-        lines += [f"  {kind}: {number} ({', '.join(f'{n} by {by}' for (k, by), n in self.killed.items() if k == kind)})"
-                  for kind, number in kinds.items()]
+        lines = [f"{len(self.killed)} of {self.total} mutants killed ({self.same} more changed no byte)"]
+        for kind in dict.fromkeys(mutant.kind for mutant, _ in self.killed):
+            by = Counter(how for mutant, how in self.killed if mutant.kind == kind)
+            lines.append(f"  {kind}: {by.total()} ({', '.join(f'{n} by {how}' for how, n in by.items())})")
         lines += [f"  out of reach: {name}" for name in self.unreached]
         return "\n".join([*lines, *(f"  SURVIVED {name}" for name in self.survivors)])
 
@@ -90,7 +90,7 @@ def score(expected: Expected, ours: Fit, weights: Arrays, chosen: Iterable[Mutan
         if by == "same":
             result.same += 1
         elif by:
-            result.killed[mutant.kind, by] += 1
+            result.killed.append((mutant, by))
         elif touched and all(name in unseen for name in touched):
             result.unreached.append(str(mutant))
         else:
