@@ -6,9 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import zooconv_vgg
 from toy import PLAIN, SEPARATE, TOY, Config
-from zooconv_zoo.convnext import FAMILY
 
 from zooconv import cat, keep, merge, plugins, rename
 from zooconv.testing import assert_family
@@ -16,7 +14,7 @@ from zooconv.testing.conformance import Check, NotChecked, checks
 from zooconv.testing.mutation import mutants
 from zooconv.testing.prove import main, prove
 
-FAMILIES = [FAMILY, zooconv_vgg.FAMILY]
+FAMILIES = plugins.families()
 ALL = [(family, check) for family in FAMILIES for check in checks(family)]
 
 

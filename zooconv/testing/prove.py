@@ -20,6 +20,7 @@ from typing import Any
 
 from zooconv.certificate import check_certificate
 from zooconv.checkpoint.open import open_checkpoint
+from zooconv.errors import UsageError
 from zooconv.mapping.family import Family
 from zooconv.modules import SMALL
 from zooconv.modules import weights as weights_of
@@ -67,17 +68,26 @@ def main(arguments: list[str] | None = None) -> int:
     good = True
     for family, name, config in _asked(asked.what):
         for against in [asked.against] if asked.against else installed(family):
-            with tempfile.TemporaryDirectory() as folder:
-                start = perf_counter()
-                size = sum(math.prod(spec.shape) for spec in family.tensors(config))
-                parity, faults, found = prove(family, config, against, Path(folder),
-                                              most=asked.mutants if size >= SMALL else None)
-            worst = max(d.relative for d in parity.differences)
-            good = good and parity.passed and not faults and not found.survivors
-            print(f"{family.title} {name} against {against} {parity.version}: "
-                  f"{'the same function' if parity.passed else 'NOT the same function'} ({worst:.1e}), certificate "
-                  f"{'holds' if not faults else faults[0]}, {perf_counter() - start:.1f} s\n{found.text}\n", flush=True)
+            holds, text = _one(family, config, against, asked.mutants)
+            print(f"{family.title} {name} against {against}: {text}\n", flush=True)
+            good = good and holds
     return 0 if good else 1
+
+
+def _one(family: Family[Any], config: Any, against: str, most: int) -> tuple[bool, str]:
+    """Whether every proof of one member against one upstream holds, and what to say of it."""
+    start = perf_counter()
+    size = sum(math.prod(spec.shape) for spec in family.tensors(config))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            parity, faults, found = prove(family, config, against, Path(folder), most=most if size >= SMALL else None)
+    except UsageError as error:
+        return True, f"not run: {'; '.join([error.what, *error.why])}"
+    worst = max(d.relative for d in parity.differences)
+    same = "the same function" if parity.passed else "NOT the same function"
+    text = (f"{same} as {parity.package} {parity.version}'s ({worst:.1e}), certificate {(faults or ['holds'])[0]}, "
+            f"{perf_counter() - start:.1f} s\n{found.text}")
+    return parity.passed and not faults and not found.survivors, text
 
 
 def _asked(what: list[str]) -> Iterator[tuple[Family[Any], str, Any]]:
