@@ -98,7 +98,7 @@ def test_trained_tensors_of_a_layout_are_carried_where_they_fit_and_never_lost(w
     assert kept["backbone.bottom_up.norm0.weight"].tolist() == [1, 0.5, 1, 1]
     with pytest.raises(CheckFailed, match="would be lost") as caught:
         convert("trained.pth", layout="detrex", load_check=False)
-    assert "backbone.norm0.weight was trained" in str(caught.value)
+    assert "backbone.norm0.weight is not 1 everywhere" in str(caught.value)
 
 
 def test_the_full_size_of_every_variant_is_planned():

@@ -20,7 +20,7 @@ _HOME = {
     "zooconv.errors": ["AuthRequired", "CheckFailed", "SourceUnavailable", "UnsafeFile", "UsageError", "ZooError"],
     "zooconv.tensor": ["TensorSpec"],
     "zooconv.hookspecs": ["hookimpl"],
-    "zooconv.mapping.family": ["Family", "Fresh", "Layout", "Refusal", "Requires", "Shapes"],
+    "zooconv.mapping.family": ["Derived", "Family", "Fresh", "Layout", "Refusal", "Requires", "Shapes"],
     "zooconv.mapping.rules": ["Dialect", "drop", "keep", "merge", "rename", "same_as", "split"],
     "zooconv.mapping.ops": ["Op", "cat", "chain", "cut", "flatten", "group_order", "identity", "linear", "permute",
                             "reshape", "transpose", "unfold_order"],
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from zooconv.errors import UsageError as UsageError
     from zooconv.errors import ZooError as ZooError
     from zooconv.hookspecs import hookimpl as hookimpl
+    from zooconv.mapping.family import Derived as Derived
     from zooconv.mapping.family import Family as Family
     from zooconv.mapping.family import Fresh as Fresh
     from zooconv.mapping.family import Layout as Layout

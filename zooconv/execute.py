@@ -193,8 +193,8 @@ def _check_dropped(plan: Plan, sha256: Mapping[str, str]) -> None:
     """Hold the tensors that were dropped on a condition against it."""
     odd = [f"{name} differs from {other}, whose second name it should be" for name, other in plan.same_as.items()
            if sha256[name] != sha256.get(other)]
-    odd += [f"{name} was trained: it is not {start}" for name, start in plan.untrained.items()
-            if sha256[name] != hashlib.sha256(array_bytes(evaluate(start))).hexdigest()]
+    odd += [f"{name} is not {value}" for name, value in plan.known.items()
+            if sha256[name] != hashlib.sha256(array_bytes(evaluate(value))).hexdigest()]
     if odd:
         raise CheckFailed(f"{len(odd)} tensors would be lost: layout {plan.layout.name} has no place for them",
                           why=odd[:20], next=f"zooconv layouts {plan.family.name}  (for one that has)")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from zooconv.mapping.formulas import FORMULAS
 from zooconv.tensor import Shape, nbytes, shape_text
 
 if TYPE_CHECKING:
@@ -53,6 +54,17 @@ class Fill(Expr):
 
     def __str__(self) -> str:
         return f"{self.value:g} everywhere"
+
+
+@dataclass(frozen=True, slots=True)
+class Computed(Expr):
+    """A tensor that follows from whole numbers by a formula (see `zooconv.mapping.formulas`)."""
+
+    formula: str
+    arguments: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.formula}({', '.join(map(str, self.arguments))})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +238,8 @@ def evaluate(expr: Expr, load: Callable[[str], Array] = no_leaf) -> Array:
             return np.full(shape, value, "<f4").view("<u4")
         case Reshape(arg=arg, shape=shape):
             return evaluate(arg, load).reshape(shape)
+        case Computed(formula=formula, arguments=arguments):
+            return FORMULAS[formula](*arguments)
         case Permute(arg=arg, axes=axes):
             return evaluate(arg, load).transpose(axes)
         case Gather(arg=arg, axis=axis, order=order):

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from zooconv.mapping.expr import Fill
+from zooconv.mapping.expr import Computed, Fill
 from zooconv.mapping.rules import Dialect, Drop, Rule
 from zooconv.mapping.template import Template
 from zooconv.tensor import Shape, TensorSpec
@@ -77,6 +77,24 @@ class Fresh:
     def start(self) -> Fill:
         """Its value."""
         return Fill(self.shape, "F32", self.fill)
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A tensor that follows from the config, under its canonical name; whole numbers, by a formula of zooconv's.
+
+    No source needs to hold it. One that does is compared with it; a layout whose rules have a place for it gets it.
+    `formula` is a name in `zooconv.mapping.formulas`, `arguments` are whole numbers, `shape` is the result's.
+    """
+
+    name: str
+    shape: Shape
+    formula: str
+    arguments: tuple[int, ...]
+
+    @property
+    def value(self) -> Computed:
+        return Computed(self.shape, "I64", self.formula, self.arguments)
 
 
 @dataclass(frozen=True)
@@ -157,7 +175,8 @@ class Family(Generic[C]):
 
     `infer` reads a config off canonical shapes; `tensors` is the table of every canonical tensor of a config, in the
     order of the reference module, and the single truth for names and shapes. `variants` are the known configs, `toy` is
-    one that costs nothing to try things on. `zoo` is the family's `zoo.toml`.
+    one that costs nothing to try things on. `derived` are tensors that follow from a config, which files may hold or
+    leave out. `zoo` is the family's `zoo.toml`.
 
     Two kinds of code are named as `package.module:name`, and imported only when somebody asks for a proof. `backbone`
     makes the reference module of a config: a torch module with the canonical names, whose `outputs(images)` is a dict
@@ -174,6 +193,7 @@ class Family(Generic[C]):
     layouts: Sequence[Layout]
     refusals: Sequence[Refusal] = ()
     toy: C | None = None
+    derived: Callable[[C], Iterable[Derived]] | None = None
     backbone: str = ""
     upstreams: Mapping[str, str] = field(default_factory=dict)
     image: tuple[int, int] = (64, 96)
@@ -182,6 +202,10 @@ class Family(Generic[C]):
     def table(self, config: C) -> dict[str, TensorSpec]:
         """The canonical tensors of `config` by name."""
         return {spec.name: spec for spec in self.tensors(config)}
+
+    def derived_values(self, config: C) -> dict[str, Computed]:
+        """The tensors that follow from `config`, by name."""
+        return {one.name: one.value for one in self.derived(config)} if self.derived else {}
 
     def variant(self, config: C) -> str | None:
         """The name of a known config."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from zooconv.mapping.expr import Expr, Fill, Leaf
+from zooconv.mapping.expr import Computed, Expr, Fill, Leaf, stream
 from zooconv.mapping.family import Family, Layout, Shapes
 from zooconv.mapping.rules import Dialect, Translation
 from zooconv.tensor import DTYPES, TensorSpec, shape_text
@@ -69,11 +69,23 @@ class Fit:
         """The canonical tensors that the file makes, in the order of the table."""
         return {name: self.translation.made[name] for name in self.table if name in self.translation.made}
 
+    @cached_property
+    def derived(self) -> dict[str, Computed]:
+        """The tensors that follow from the config, by canonical name."""
+        return self.family.derived_values(self.config)
+
+    @property
+    def derived_sources(self) -> dict[str, Computed]:
+        """The file's own copies of these, and what each must be."""
+        copies = ((stream(self.translation.made[name]), value) for name, value in self.derived.items()
+                  if name in self.translation.made)
+        return {leaf.name: value for leaf, value in copies if leaf is not None}
+
     @property
     def dropped(self) -> dict[str, str]:
         """Source tensors that no backbone has, with the reason."""
         inside = {self.prefix + name: reason for name, reason in self.translation.dropped.items()}
-        return inside | self.outside
+        return inside | self.outside | dict.fromkeys(self.derived_sources, "follows from the config")
 
     @property
     def variant(self) -> str | None:
@@ -112,7 +124,8 @@ def fit(family: Family[Any], dialect: Dialect, tensors: Mapping[str, TensorSpec]
     result.config = config
     if layout is not None:
         _settle_fresh(result, layout, inside)
-    result.problems = [*_coverage(result, table), *_forms(made, table)]
+    derived = {name: TensorSpec(name, value.shape, value.dtype) for name, value in result.derived.items()}
+    result.problems = [*_coverage(result, table), *_forms(made, table | derived)]
     return result
 
 
@@ -134,7 +147,7 @@ def _coverage(result: Fit, table: Mapping[str, TensorSpec]) -> Iterable[Problem]
     for name in told.unmatched:
         yield Problem("unexpected", prefix + name)
     for name in told.made:
-        if name not in table:
+        if name not in table and name not in result.derived:
             yield Problem("unexpected", _origin(told, name, prefix), f"would be {name}, which this config has not")
     for name, sources in told.clashes.items():
         yield Problem("twice", name, f"also made of {', '.join(prefix + s for s in sources)}")

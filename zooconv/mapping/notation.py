@@ -2,6 +2,8 @@
 
     "stem.0.weight"                                     a tensor, by name
     {"fill": 1.0, "shape": [96]}                        a float32 tensor with one value everywhere
+    {"formula": "relative_position_index", "arguments": [7, 7], "dtype": "I64", "shape": [49, 49]}
+                                                        a tensor that follows from whole numbers
     {"reshape": [80, 320], "of": …}                     the same elements in the same order, in another shape
     {"permute": [1, 0], "of": …}                        axes in another order
     {"reorder": [0, 2, 1, 3], "axis": 0, "of": …}       positions of one axis in another order
@@ -15,7 +17,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from zooconv.mapping import expr
-from zooconv.mapping.expr import Concat, Expr, Fill, Gather, Leaf, Permute, Reshape, ShapeError, Slice
+from zooconv.mapping.expr import Computed, Concat, Expr, Fill, Gather, Leaf, Permute, Reshape, ShapeError, Slice
+from zooconv.mapping.formulas import FORMULAS
+from zooconv.tensor import DTYPES
 
 
 def to_data(value: Expr) -> Any:
@@ -25,6 +29,8 @@ def to_data(value: Expr) -> Any:
             return name
         case Fill(shape=shape, value=number):
             return {"fill": number, "shape": list(shape)}
+        case Computed(formula=formula, arguments=arguments):
+            return {"formula": formula, "arguments": list(arguments), "dtype": value.dtype, "shape": list(value.shape)}
         case Reshape(shape=shape, arg=arg):
             return {"reshape": list(shape), "of": to_data(arg)}
         case Permute(axes=axes, arg=arg):
@@ -55,6 +61,9 @@ def _read(data: Any, leaves: Mapping[str, Leaf]) -> Expr:
             return leaves[data]
         case {"fill": float() | int() as number, "shape": list(shape)} if all(type(n) is int for n in shape):
             return Fill(tuple(shape), "F32", float(number))
+        case {"formula": formula, "arguments": list(numbers), "dtype": dtype, "shape": list(shape)} if (
+                formula in FORMULAS and dtype in DTYPES and all(type(n) is int for n in (*numbers, *shape))):
+            return Computed(tuple(shape), dtype, formula, tuple(numbers))
         case {"reshape": list(shape), "of": inner}:
             return expr.reshape(_read(inner, leaves), tuple(shape))
         case {"permute": list(axes), "of": inner}:

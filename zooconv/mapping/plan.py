@@ -15,7 +15,7 @@ from typing import Any
 
 from zooconv.digest import text_sha256
 from zooconv.errors import CheckFailed
-from zooconv.mapping.expr import Expr, Fill, Leaf, ShapeError, stream
+from zooconv.mapping.expr import Expr, Leaf, ShapeError, leaves, stream
 from zooconv.mapping.family import Family, Layout, config_facts
 from zooconv.mapping.fit import Fit, Problem
 from zooconv.mapping.rules import Firing, Translation
@@ -38,7 +38,7 @@ class Plan:
     layout has a place for. `back` is the way back: every source tensor that is not dropped, over target tensors.
 
     Some dropped tensors go on a condition, which is checked when they are read: those of `same_as` have the bytes of
-    the tensor named there, those of `untrained` still have their start value.
+    the tensor named there, those of `known` have this value: a start value, or one that follows from the config.
     """
 
     family: Family[Any]
@@ -52,7 +52,7 @@ class Plan:
     back: dict[str, Expr]
     dropped: dict[str, str]
     same_as: dict[str, str]
-    untrained: dict[str, Fill]
+    known: Mapping[str, Expr]
     rules: str
 
     @property
@@ -63,7 +63,7 @@ class Plan:
     @property
     def fresh(self) -> list[str]:
         """The target tensors that no source has."""
-        return [move.target.name for move in self.moves if isinstance(move.value, Fill)]
+        return [move.target.name for move in self.moves if not any(leaves(move.value))]
 
     @property
     def nbytes(self) -> int:
@@ -84,8 +84,8 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True) -> Plan:
     """
     omitted = {name: why for name in found.canonical if (why := layout.omits(name)) is not None}
     kept = {name: value for name, value in found.canonical.items() if name not in omitted}
-    placed = layout.body.from_canonical(kept)
-    problems = [*_lacking(found, layout), *_misplaced(placed), *_not_undone(found, placed)]
+    placed = layout.body.from_canonical(kept | found.derived)
+    problems = [*_lacking(found, layout), *_misplaced(found, placed), *_not_undone(found, placed)]
     if problems:
         raise CheckFailed(f"layout {layout.name} cannot be made of this file",
                           why=map(str, problems), next=f"zooconv layouts {found.family.name}")
@@ -94,14 +94,16 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True) -> Plan:
     left = {leaf.name: start for name, (leaf, start) in found.own.items() if name not in values}
     targets = {name: Leaf(value.shape, value.dtype, layout.mount + name) for name, value in values.items()}
     own = {leaf.name: targets[name] for name, (leaf, _) in found.own.items() if name in values}
+    back = {name: value for name, value in _way_back(found, placed, targets).items()
+            if name not in found.derived_sources}
     return Plan(
         family=found.family, config=found.config, dialect=found.dialect.name, prefix=found.prefix, layout=layout,
         moves=tuple(Move(TensorSpec(layout.mount + name, value.shape, value.dtype), value)
-                    for name, value in values.items()),
-        canonical=found.canonical, kept=frozenset(kept), back=_way_back(found, placed, targets) | own,
+                    for name, value in values.items() if fresh or any(leaves(value))),
+        canonical=found.canonical, kept=frozenset(kept), back=back | own,
         dropped=found.dropped | _omitted_sources(found, omitted) | dict.fromkeys(left, _LEFT),
         same_as={found.prefix + a: found.prefix + b for a, b in found.translation.same_as.items()},
-        untrained=left,
+        known={**left, **found.derived_sources},
         rules=rules_digest(found, layout),
     )
 
@@ -112,7 +114,8 @@ _LEFT = "added by another layout, still at its start value"
 def rules_digest(found: Fit, layout: Layout) -> str:
     """SHA-256 of everything that decides which bytes go where: both tables, mount, omissions, fresh tensors."""
     lines = [found.family.name, str(found.dialect), layout.mount, str(layout.body),
-             *(f"fresh {f.name} {f.shape} {f.fill}" for f in layout.fresh_tensors(found.config))]
+             *(f"fresh {f.name} {f.shape} {f.fill}" for f in layout.fresh_tensors(found.config)),
+             *(f"derived {name} {value}" for name, value in found.derived.items())]
     return text_sha256("\n".join(lines))
 
 
@@ -122,9 +125,10 @@ def _lacking(found: Fit, layout: Layout) -> Iterator[Problem]:
             yield Problem("missing", name, f"{found.dialect.name} has none; another layout may do without")
 
 
-def _misplaced(placed: Translation) -> Iterator[Problem]:
+def _misplaced(found: Fit, placed: Translation) -> Iterator[Problem]:
     for name in placed.unmatched:
-        yield Problem("unplaced", name, "no rule of the layout has a place for it")
+        if name not in found.derived:
+            yield Problem("unplaced", name, "no rule of the layout has a place for it")
     for name, absent in placed.incomplete.items():
         yield Problem("incomplete", name, f"needs {', '.join(absent)}")
     for name, why in placed.misshapen.items():
@@ -139,7 +143,7 @@ def _not_undone(found: Fit, placed: Translation) -> Iterator[Problem]:
     has_place = {name for firing in placed.fired for name in firing.taken}
     for firing in found.translation.fired:
         there = [name in has_place for name in firing.made]
-        if not any(there):
+        if not any(there) or all(name in found.derived for name in firing.made):
             continue
         if not all(there):
             yield Problem("torn", " + ".join(firing.taken), "only a part of it has a place in the layout")
