@@ -23,7 +23,7 @@ _HOME = {
     "zooconv.mapping.family": ["Derived", "Family", "Fresh", "Layout", "Refusal", "Requires", "Shapes"],
     "zooconv.mapping.rules": ["Dialect", "drop", "keep", "merge", "rename", "same_as", "split"],
     "zooconv.mapping.ops": ["Op", "cat", "chain", "cut", "flatten", "group_order", "identity", "linear", "permute",
-                            "reshape", "transpose", "unfold_order"],
+                            "reshape", "square", "transpose", "unfold_order"],
     "zooconv.checkpoint.open": ["open_checkpoint"],
     "zooconv.options": ["Options"],
     "zooconv.upstream": ["Upstream", "import_package"],
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from zooconv.mapping.ops import linear as linear
     from zooconv.mapping.ops import permute as permute
     from zooconv.mapping.ops import reshape as reshape
+    from zooconv.mapping.ops import square as square
     from zooconv.mapping.ops import transpose as transpose
     from zooconv.mapping.ops import unfold_order as unfold_order
     from zooconv.mapping.rules import Dialect as Dialect

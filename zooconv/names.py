@@ -63,7 +63,7 @@ def resolve(text: str, zoo: Zoo) -> Source:
     if _is_path(text):
         return local(text)
     if reason := zoo.refusal(text):
-        raise UsageError(f"{text} has no Detectron2 layout: {reason}", next="zooconv list  (shows what has)")
+        raise UsageError(f"{text} is refused: {reason}", next="zooconv list  (shows what has)")
     if hub := _HUB.fullmatch(text):
         repo, revision, file = hub.groups()
         model = zoo.find(repo) if revision in (None, "main") and file is None else None

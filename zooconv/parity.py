@@ -121,7 +121,7 @@ def expect(source: Mapping[str, LazyTensor], found: Fit, against: str | None = N
     other = upstream(family, name)
     need_memory(found.table.values(), f"the parity of this {family.title}", memory)
     import_package(other.package)
-    images = _images(family)
+    images = _images(family, found.config)
     return Expected(found, name, other, images, _run(_theirs(found, other, name, source), images))
 
 
@@ -260,10 +260,11 @@ def _needing(lacking: Mapping[str, str], side: _Side, module: nn.Module, images:
     return {n: next(iter(lacking.values())) for n, f in found.items() if _broken(f) and n in finite}
 
 
-def _images(family: Family[Any]) -> Tensor:
+def _images(family: Family[Any], config: Any) -> Tensor:
     import torch
 
-    return torch.randn(1, 3, *family.image, dtype=torch.float64, generator=torch.Generator().manual_seed(SEED))
+    generator = torch.Generator().manual_seed(SEED)
+    return torch.randn(1, 3, *family.image_size(config), dtype=torch.float64, generator=generator)
 
 
 def _broken(output: Tensor) -> bool:

@@ -181,7 +181,7 @@ class Family(Generic[C]):
     Two kinds of code are named as `package.module:name`, and imported only when somebody asks for a proof. `backbone`
     makes the reference module of a config: a torch module with the canonical names, whose `outputs(images)` is a dict
     of everything that its tensors take part in. `upstreams` are the packages that it is held against, by name (see
-    `zooconv.Upstream`), on images of `image` pixels, height and width.
+    `zooconv.Upstream`), on images of `image` pixels, height and width, which may depend on the config.
     """
 
     name: str
@@ -196,7 +196,7 @@ class Family(Generic[C]):
     derived: Callable[[C], Iterable[Derived]] | None = None
     backbone: str = ""
     upstreams: Mapping[str, str] = field(default_factory=dict)
-    image: tuple[int, int] = (64, 96)
+    image: tuple[int, int] | Callable[[C], tuple[int, int]] = (64, 96)
     zoo: Path | None = None
 
     def table(self, config: C) -> dict[str, TensorSpec]:
@@ -206,6 +206,10 @@ class Family(Generic[C]):
     def derived_values(self, config: C) -> dict[str, Computed]:
         """The tensors that follow from `config`, by name."""
         return {one.name: one.value for one in self.derived(config)} if self.derived else {}
+
+    def image_size(self, config: C) -> tuple[int, int]:
+        """Height and width of the images that a member is run on."""
+        return self.image(config) if callable(self.image) else self.image
 
     def variant(self, config: C) -> str | None:
         """The name of a known config."""

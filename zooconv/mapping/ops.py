@@ -12,6 +12,7 @@ the way back gives the same bytes.
     cut(axis=0)                   the inverse of cat: one tensor cut into several
     group_order(axis, order)      equal groups along an axis in another order
     unfold_order(axis, order)     channel-major groups, as nn.Unfold gives them, made group-major
+    square                        n² elements in a row, as an n x n matrix
     chain(a, b)                   a, then b
 """
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from math import isqrt
 
 from zooconv.mapping import expr
 from zooconv.mapping.expr import Expr, ShapeError
@@ -198,6 +200,23 @@ class GroupOrder(Op):
 
 
 @dataclass(frozen=True)
+class Square(Op):
+    """n² elements in a row, as an n x n matrix."""
+
+    def forward(self, args: Exprs, count: int) -> Exprs:
+        (arg,) = args
+        side = isqrt(arg.shape[0]) if len(arg.shape) == 1 else 0
+        return (expr.reshape(arg, (side, side)),)
+
+    def backward(self, args: Exprs, count: int) -> Exprs:
+        (arg,) = args
+        return (expr.reshape(arg, (arg.shape[0] * arg.shape[-1],)),)
+
+    def __str__(self) -> str:
+        return "square"
+
+
+@dataclass(frozen=True)
 class Chain(Op):
     """One op after another, each of one tensor."""
 
@@ -234,6 +253,7 @@ class Inverse(Op):
 
 
 identity = Identity()
+square = Square()
 transpose = Permuted((1, 0))
 
 

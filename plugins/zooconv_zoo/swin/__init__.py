@@ -1,0 +1,36 @@
+"""Swin Transformer, as a plugin: one hook, one family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from zooconv import Family, hookimpl
+
+from .dialects import DIALECTS
+from .family import REFUSALS, TOY, VARIANTS, SwinConfig, derived, infer, tensors
+from .layouts import LAYOUTS
+
+
+def image(config: SwinConfig) -> tuple[int, int]:
+    """Whole windows in every stage, and in the last one more than one: there Detectron2 shifts, and others do not."""
+    return 64 * config.window, 96 * config.window
+
+
+FAMILY = Family(
+    name="swin", title="Swin Transformer", infer=infer, tensors=tensors, derived=derived, variants=VARIANTS, toy=TOY,
+    dialects=DIALECTS, layouts=LAYOUTS, refusals=REFUSALS, image=image,
+    backbone="zooconv_zoo.swin.backbone:build",
+    upstreams={
+        "timm": "zooconv_zoo.swin.upstreams:Timm",
+        "transformers": "zooconv_zoo.swin.upstreams:Transformers",
+        "torchvision": "zooconv_zoo.swin.upstreams:Torchvision",
+    },
+    zoo=Path(__file__).with_name("zoo.toml"),
+)
+
+
+@hookimpl
+def zooconv_families() -> Iterator[Family[Any]]:
+    yield FAMILY

@@ -1,0 +1,94 @@
+"""Swin Transformer (Liu et al. 2021, arXiv:2103.14030).
+
+Canonical names: microsoft/Swin-Transformer, which Detectron2 ports keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isqrt
+
+from zooconv import Derived, Refusal, Shapes, TensorSpec
+
+INDEX = "layers.{s}.blocks.{b}.attn.relative_position_index"
+
+
+@dataclass(frozen=True)
+class SwinConfig:
+    """Channels after the patch embedding, blocks and heads per stage, and the side of a window in patches."""
+
+    embed_dim: int
+    depths: tuple[int, ...]
+    heads: tuple[int, ...]
+    window: int
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Channels per stage: patch merging doubles them."""
+        return tuple(self.embed_dim * 2 ** s for s in range(len(self.depths)))
+
+
+TINY, SMALL = (2, 2, 6, 2), (2, 2, 18, 2)
+
+# Section 3.3 of the paper; windows of 12 are those that were trained or tuned at 384 pixels.
+VARIANTS = {
+    "tiny": SwinConfig(96, TINY, (3, 6, 12, 24), 7),
+    "small": SwinConfig(96, SMALL, (3, 6, 12, 24), 7),
+    "base": SwinConfig(128, SMALL, (4, 8, 16, 32), 7),
+    "base_384": SwinConfig(128, SMALL, (4, 8, 16, 32), 12),
+    "large": SwinConfig(192, SMALL, (6, 12, 24, 48), 7),
+    "large_384": SwinConfig(192, SMALL, (6, 12, 24, 48), 12),
+}
+
+TOY = SwinConfig(6, (2, 1, 2, 1), (1, 2, 3, 4), 2)
+
+
+def infer(shapes: Shapes) -> SwinConfig:
+    """Read the config off canonical names and shapes; a table of relative positions has (2w-1)² rows."""
+    table = "layers.{s}.blocks.{b}.attn.relative_position_bias_table"
+    depths = shapes.counts(table)
+    heads = tuple(shapes.usual(table, s=s)[1] for s in range(len(depths)))
+    return SwinConfig(shapes["patch_embed.norm.weight"][0], depths, heads, (isqrt(shapes.usual(table)[0]) + 1) // 2)
+
+
+def tensors(config: SwinConfig) -> Iterator[TensorSpec]:
+    """Every tensor of the backbone, in the order of the reference module; the classifier is not part of it."""
+    yield from _layer("patch_embed.proj", (config.embed_dim, 3, 4, 4))
+    yield from _layer("patch_embed.norm", (config.embed_dim,))
+    for s, (depth, dim, heads) in enumerate(zip(config.depths, config.dims, config.heads, strict=True)):
+        for b in range(depth):
+            block = f"layers.{s}.blocks.{b}"
+            yield from _layer(f"{block}.norm1", (dim,))
+            yield TensorSpec(f"{block}.attn.relative_position_bias_table", ((2 * config.window - 1) ** 2, heads))
+            yield from _layer(f"{block}.attn.qkv", (3 * dim, dim))
+            yield from _layer(f"{block}.attn.proj", (dim, dim))
+            yield from _layer(f"{block}.norm2", (dim,))
+            yield from _layer(f"{block}.mlp.fc1", (4 * dim, dim))
+            yield from _layer(f"{block}.mlp.fc2", (dim, 4 * dim))
+        if s + 1 < len(config.depths):  # patch merging: four neighbours' channels, normalised and halved
+            yield TensorSpec(f"layers.{s}.downsample.reduction.weight", (2 * dim, 4 * dim))
+            yield from _layer(f"layers.{s}.downsample.norm", (4 * dim,))
+    yield from _layer("norm", (config.dims[-1],))
+
+
+def derived(config: SwinConfig) -> Iterator[Derived]:
+    """The index of every block, which some files hold as a buffer."""
+    area = config.window ** 2
+    for s, depth in enumerate(config.depths):
+        for b in range(depth):
+            yield Derived(INDEX.format(s=s, b=b), (area, area), "relative_position_index", (config.window,) * 2)
+
+
+def _layer(name: str, weight: tuple[int, ...]) -> Iterator[TensorSpec]:
+    yield TensorSpec(f"{name}.weight", weight)
+    yield TensorSpec(f"{name}.bias", weight[:1])
+
+
+REFUSALS = (
+    Refusal("an absolute position embedding (ape=True); the layouts here are without one", has="absolute_pos_embed"),
+    Refusal("cosine attention with continuous positions (Swin V2); these layouts hold the first version",
+            has="layers.{s}.blocks.{b}.attn.logit_scale"),
+    Refusal("cosine attention with continuous positions (Swin V2); these layouts hold the first version",
+            has="features.{i}.{b}.attn.logit_scale"),
+)

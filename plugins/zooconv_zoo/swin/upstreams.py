@@ -1,0 +1,78 @@
+"""The packages that a Swin Transformer is held against, each as its authors build it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from zooconv import Upstream, import_package
+
+from .backbone import STAGES
+from .family import SwinConfig
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def stages(features: Any) -> dict[str, Tensor]:
+    return dict(zip(STAGES, features, strict=True))
+
+
+class Timm(Upstream):
+    """huggingface/pytorch-image-models timm/models/swin_transformer.py"""
+
+    package = dialect = "timm"
+
+    def build(self, config: SwinConfig, shapes: Shapes) -> nn.Module:
+        module: nn.Module = import_package("timm").models.swin_transformer.SwinTransformer(
+            img_size=(64 * config.window, 96 * config.window), embed_dim=config.embed_dim, depths=config.depths,
+            num_heads=config.heads, window_size=config.window, num_classes=0)
+        return module
+
+    def outputs(self, module: Any, images: Tensor) -> dict[str, Tensor]:
+        last, found = module.forward_intermediates(images, norm=False)
+        return stages(found) | {"pooled": module.forward_head(last, pre_logits=True)}
+
+
+class Transformers(Upstream):
+    """huggingface/transformers models/swin/modeling_swin.py"""
+
+    package, dialect = "transformers", "transformers-5"
+
+    def build(self, config: SwinConfig, shapes: Shapes) -> nn.Module:
+        package = import_package("transformers")
+        module: nn.Module = package.SwinModel(package.SwinConfig(
+            image_size=64 * config.window, embed_dim=config.embed_dim, depths=[*config.depths],
+            num_heads=[*config.heads], window_size=config.window))
+        return module
+
+    def outputs(self, module: Any, images: Tensor) -> dict[str, Tensor]:
+        found: list[Tensor] = []
+        height, width = images.shape[2] // 4, images.shape[3] // 4
+        hooks = [stage.blocks[-1].register_forward_hook(lambda m, i, out: found.append(out[0]))
+                 for stage in module.encoder.layers]
+        pooled = module(images).pooler_output
+        for hook in hooks:
+            hook.remove()
+        maps = [x.transpose(1, 2).reshape(1, -1, height >> s, width >> s) for s, x in enumerate(found)]
+        return stages(maps) | {"pooled": pooled}
+
+
+class Torchvision(Upstream):
+    """pytorch/vision torchvision/models/swin_transformer.py"""
+
+    package = dialect = "torchvision"
+
+    def build(self, config: SwinConfig, shapes: Shapes) -> nn.Module:
+        module = import_package("torchvision").models.swin_transformer.SwinTransformer(
+            [4, 4], config.embed_dim, [*config.depths], [*config.heads], [config.window] * 2)
+        module.head = nn.Identity()
+        return module  # type: ignore[no-any-return]
+
+    def outputs(self, module: Any, images: Tensor) -> dict[str, Tensor]:
+        found, x = [], images
+        for i, part in enumerate(module.features):
+            x = part(x)
+            found += [x.permute(0, 3, 1, 2)] if i % 2 else []
+        return stages(found) | {"pooled": module.flatten(module.avgpool(module.permute(module.norm(x))))}
