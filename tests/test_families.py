@@ -1,0 +1,94 @@
+"""All families together: every file is read by one of them, or by none, and never by two in different ways."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from zooconv import CheckFailed
+from zooconv.mapping.expr import Leaf
+from zooconv.mapping.fit import fit
+from zooconv.plugins import families
+from zooconv.recognise import recognise
+from zooconv.tensor import DTYPES, TensorSpec
+from zooconv.testing.checkpoints import dtype_of, lively_weights, spelled
+from zooconv.upstream import import_package
+
+FAMILIES = families()
+DTYPE = {dtype.torch: name for name, dtype in DTYPES.items()}
+EVERY = [(family, dialect, name) for family in FAMILIES for dialect in family.dialects for name in family.variants]
+# How timm's architectures are called that a family may have; whatever else it takes for its own is a mistake.
+TIMM = {"convnext": ("convnext_", "test_convnext"), "convnextv2": ("convnextv2_",), "swin": ("swin_",),
+        "focalnet": ("focalnet_", "focalnet"), "regnet": ("regnet",),
+        "resnet": ("resnet", "resnext", "wide_resnet", "tv_resnet", "gluon_res", "ssl_res", "swsl_res", "ig_resnext",
+                   "seresnet", "legacy", "test_resnet")}
+
+
+def headers(module):
+    return {n: TensorSpec(n, tuple(t.shape), DTYPE[str(t.dtype).removeprefix("torch.")])
+            for n, t in module.state_dict().items()}
+
+
+def recognised(specs, what):
+    """The family and dialect of a file; None where it is told that there is none."""
+    try:
+        found = recognise(specs, FAMILIES, what=what)
+    except CheckFailed:
+        return None
+    return found.family.name, found.dialect.name
+
+
+@pytest.mark.parametrize(("family", "dialect", "variant"), EVERY, ids=lambda x: getattr(x, "name", x))
+def test_every_member_in_every_dialect_is_recognised_as_itself(family, dialect, variant):
+    """At full size, from headers alone."""
+    table = family.table(family.variants[variant])
+    made = dialect.from_canonical({n: Leaf(spec.shape, spec.dtype, n) for n, spec in table.items()}).made
+    specs = {n: TensorSpec(n, value.shape, value.dtype) for n, value in made.items()}
+    for alias in dialect.aliases:
+        for name in list(specs):
+            bound = alias.same_as.match(name)
+            second = alias.source.render(bound) if bound is not None else None
+            if second:
+                specs[second] = TensorSpec(second, specs[name].shape, specs[name].dtype)
+    found = recognise(specs, FAMILIES, what=f"{dialect.name} {variant}")
+    assert (found.family.name, found.variant) == (family.name, variant)
+    assert found.dialect.name == dialect.name or fit(family, dialect, specs).canonical == found.canonical
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "encoder.backbone.", "model.module.visual.trunk."])
+def test_any_prefix_is_found(family, prefix):
+    weights = lively_weights(family, family.toy)
+    for dialect in family.dialects:
+        specs = {n: TensorSpec(n, a.shape, dtype_of(a)) for n, a in spelled(dialect, weights, prefix).items()}
+        assert recognise(specs, FAMILIES, what="x").prefix == prefix
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "vit_b_16", "densenet121", "efficientnet_b0", "shufflenet_v2_x0_5",
+                                  "squeezenet1_0", "maxvit_t", "googlenet", "mnasnet0_5", "swin_v2_t"])
+def test_no_family_stumbles_over_the_names_of_another(name):
+    """Files that no family here has, some with names that one of its dialects half knows."""
+    options = {"init_weights": False} if name == "googlenet" else {}
+    with torch.device("meta"):
+        module = getattr(import_package("torchvision").models, name)(**options)
+    assert recognised(headers(module), name) is None
+
+
+@pytest.mark.slow
+def test_every_architecture_of_timm_is_one_familys_or_nobodys():
+    timm = import_package("timm")
+    wrong, known, unbuilt = [], 0, []
+    for name in timm.list_models():
+        try:
+            with torch.device("meta"):
+                module = timm.create_model(name)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+            unbuilt.append(f"{name}: {error}")
+            continue
+        found = recognised(headers(module), name)
+        known += found is not None
+        if found and not name.startswith(TIMM[found[0]]):
+            wrong.append((name, found))
+    assert wrong == []
+    assert known > 60
+    assert len(unbuilt) < 40, unbuilt
