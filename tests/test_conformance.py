@@ -137,10 +137,12 @@ def plugins_forgotten():
     plugins.plugins.cache_clear()
 
 
-def test_the_command_proves_what_it_is_asked_to(capsys):
-    assert main(["convnext/toy", "--against", "timm"]) == 0
+def test_the_command_proves_what_it_is_asked_to(work, capsys):
+    assert main(["convnext/toy", "--against", "timm", "--write", "proofs.md"]) == 0
+    assert "| ConvNeXt | toy | timm " in (work / "proofs.md").read_text()
     out = capsys.readouterr().out
-    assert "ConvNeXt toy against timm" in out
+    assert out.startswith("ConvNeXt · toy · timm 1")
+    assert " · holds · 392 of 392 · " in out
     assert "SURVIVED" not in out
 
 

@@ -1,6 +1,6 @@
 """Parity and mutation scores at full size, with random weights: `python -m zooconv.testing.prove`, or `make prove`.
 
-    python -m zooconv.testing.prove [FAMILY[/VARIANT] …] [--against PACKAGE] [--mutants NUMBER]
+    python -m zooconv.testing.prove [FAMILY[/VARIANT] …] [--against PACKAGE] [--mutants NUMBER] [--write PAGE]
 
 Every variant of a family is written as its upstream would write it, converted, certified, held against the upstream's
 module, and so are wrong conversions of it: all of them for small members, `--mutants` drawn at random for the others.
@@ -13,11 +13,13 @@ import math
 import random
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from zooconv.atomic import write_text
 from zooconv.certificate import check_certificate
 from zooconv.checkpoint.open import open_checkpoint
 from zooconv.errors import UsageError
@@ -58,36 +60,84 @@ def prove(family: Family[Any], config: Any, against: str, folder: Path, *,
         return parity, faults, score(expected, ours, weights, wrong, parity.unseen)
 
 
+@dataclass(frozen=True)
+class Proved:
+    """What was found of one member against one upstream; `why` says what stands against it, or why it was not run."""
+
+    family: str
+    member: str
+    against: str
+    seconds: float
+    why: str = ""
+    parity: Parity | None = None
+    score: Score | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Nothing failed; what an upstream cannot build has not failed."""
+        return not self.why or self.parity is None
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """Its line of the page."""
+        if self.parity is None or self.score is None:
+            return self.family, self.member, self.against, f"not run: {self.why}", "", ""
+        worst = max(d.relative for d in self.parity.differences)
+        mutants = f"{len(self.score.killed)} of {self.score.total}"
+        return (self.family, self.member, f"{self.against} {self.parity.version}", f"{worst:.1e}",
+                self.why or "holds", mutants)
+
+    @property
+    def text(self) -> str:
+        """For the terminal."""
+        told = self.score.text if self.score else ""
+        return f"{' · '.join(filter(None, self.row))} · {self.seconds:.1f} s\n{told}\n"
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Prove what was asked for. 1 if a proof fails or a mutant survives."""
     parser = argparse.ArgumentParser(prog="python -m zooconv.testing.prove")
     parser.add_argument("what", nargs="*", metavar="FAMILY[/VARIANT]")
     parser.add_argument("--against", help="one upstream, of all that are installed")
-    parser.add_argument("--mutants", type=int, default=40, help="how many for each large member")
+    parser.add_argument("--mutants", type=int, default=12, help="how many for each large member")
+    parser.add_argument("--write", type=Path, help="a page for the outcome, such as docs/proofs.md")
     asked = parser.parse_args(arguments)
-    good = True
+    found = []
     for family, name, config in _asked(asked.what):
         for against in [asked.against] if asked.against else installed(family):
-            holds, text = _one(family, config, against, asked.mutants)
-            print(f"{family.title} {name} against {against}: {text}\n", flush=True)
-            good = good and holds
-    return 0 if good else 1
+            found.append(_one(family, name, config, against, asked.mutants))
+            print(found[-1].text, flush=True)
+    if asked.write:
+        write_text(asked.write, page(found))
+    return 0 if all(one.holds for one in found) else 1
 
 
-def _one(family: Family[Any], config: Any, against: str, most: int) -> tuple[bool, str]:
-    """Whether every proof of one member against one upstream holds, and what to say of it."""
+def _one(family: Family[Any], name: str, config: Any, against: str, most: int) -> Proved:
     start = perf_counter()
     size = sum(math.prod(spec.shape) for spec in family.tensors(config))
     try:
         with tempfile.TemporaryDirectory() as folder:
-            parity, faults, found = prove(family, config, against, Path(folder), most=most if size >= SMALL else None)
+            parity, faults, score = prove(family, config, against, Path(folder), most=most if size >= SMALL else None)
     except UsageError as error:
-        return True, f"not run: {'; '.join([error.what, *error.why])}"
-    worst = max(d.relative for d in parity.differences)
-    same = "the same function" if parity.passed else "NOT the same function"
-    text = (f"{same} as {parity.package} {parity.version}'s ({worst:.1e}), certificate {(faults or ['holds'])[0]}, "
-            f"{perf_counter() - start:.1f} s\n{found.text}")
-    return parity.passed and not faults and not found.survivors, text
+        return Proved(family.title, name, against, perf_counter() - start, "; ".join([error.what, *error.why]))
+    wrong = [*(f"{d.output} differs" for d in parity.differences if not d.exact), *faults, *score.survivors]
+    return Proved(family.title, name, against, perf_counter() - start, "; ".join(wrong[:3]), parity, score)
+
+
+def page(found: Iterable[Proved]) -> str:
+    """The outcome as a page."""
+    rows = "\n".join(f"| {' | '.join(one.row)} |" for one in found)
+    return f"""# Proofs at full size
+
+Written by `make prove`, with random weights: each member is written as its upstream would write it, converted,
+certified, and held against the upstream's own module in float64; wrong conversions of it, made on purpose, must be
+caught (all of them for the toys, a random choice for the others). [proof.md](proof.md) tells what this means. The limit
+is 1e-12.
+
+| family | member | against | largest relative difference | certificate | wrong conversions caught |
+|---|---|---|---|---|---|
+{rows}
+"""
 
 
 def _asked(what: list[str]) -> Iterator[tuple[Family[Any], str, Any]]:
