@@ -43,11 +43,15 @@ def layouts() -> None:
         config = next(iter(family.variants.values()))
         for layout in family.layouts:
             added = ", ".join(f"`{f.name}` = {f.fill:g}" for f in layout.fresh_tensors(config)) or "–"
+            if family.derived and any(r.targets[0].match(d.name) is not None for r in layout.rules
+                                      for d in list(family.derived(config))[:1]):
+                added += f"; {next(iter(family.derived(config))).name.rsplit('.', 1)[-1]}, from the config"
             omitted = ", ".join(f"`{name}`" for name in layout.omit) or "–"
             mean = layout.requires.pixel_mean
             pixels = f"{layout.requires.format}, mean {mean[0]:g}" if mean else f"{layout.requires.format}, as trained"
             names = " = ".join(f"`{name}`" for name in layout.names)
-            cog.outl(f"| {names} | `{layout.mount}` | {omitted} | {added} | {layout.source} | {pixels} |")
+            mount = f"`{layout.mount}`" if layout.mount else "none"
+            cog.outl(f"| {names} | {mount} | {omitted} | {added} | {layout.source} | {pixels} |")
 
 
 def dialects() -> None:
@@ -55,6 +59,7 @@ def dialects() -> None:
     from zooconv.plugins import families
 
     for family in _official(families()):
+        cog.outl(f"\n## Dialects of {family.title}")
         for dialect in family.dialects:
             cog.outl(f"\n### {dialect.name}\n\n```")
             for rule in dialect.rules:
