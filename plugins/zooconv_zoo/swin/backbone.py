@@ -86,7 +86,7 @@ class Block(nn.Module):
         super().__init__()
         self.window, self.shift, self.drop = window, shift, drop_path
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = WindowAttention(dim, heads, window)
+        self.attn: nn.Module = WindowAttention(dim, heads, window)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim)
 

@@ -87,8 +87,6 @@ def _layer(name: str, weight: tuple[int, ...]) -> Iterator[TensorSpec]:
 
 REFUSALS = (
     Refusal("an absolute position embedding (ape=True); the layouts here are without one", has="absolute_pos_embed"),
-    Refusal("cosine attention with continuous positions (Swin V2); these layouts hold the first version",
-            has="layers.{s}.blocks.{b}.attn.logit_scale"),
-    Refusal("cosine attention with continuous positions (Swin V2); these layouts hold the first version",
-            has="features.{i}.{b}.attn.logit_scale"),
+    Refusal("torchvision's Swin V2, whose query-key-value bias has a third for keys that nobody else has; timm's and "
+            "Microsoft's files of Swin V2 are converted", has="features.{i}.{b}.attn.logit_scale"),
 )

@@ -48,15 +48,20 @@ class Transformers(Upstream):
         return module
 
     def outputs(self, module: Any, images: Tensor) -> dict[str, Tensor]:
-        found: list[Tensor] = []
-        height, width = images.shape[2] // 4, images.shape[3] // 4
-        hooks = [stage.blocks[-1].register_forward_hook(lambda m, i, out: found.append(out[0]))
-                 for stage in module.encoder.layers]
-        pooled = module(images).pooler_output
-        for hook in hooks:
-            hook.remove()
-        maps = [x.transpose(1, 2).reshape(1, -1, height >> s, width >> s) for s, x in enumerate(found)]
-        return stages(maps) | {"pooled": pooled}
+        return through_blocks(module, images)
+
+
+def through_blocks(module: Any, images: Tensor) -> dict[str, Tensor]:
+    """What leaves the last block of each stage: hidden states are told only after the merging that follows."""
+    found: list[Tensor] = []
+    height, width = images.shape[2] // 4, images.shape[3] // 4
+    hooks = [stage.blocks[-1].register_forward_hook(lambda m, i, out: found.append(out[0]))
+             for stage in module.encoder.layers]
+    pooled = module(images).pooler_output
+    for hook in hooks:
+        hook.remove()
+    maps = [x.transpose(1, 2).reshape(1, -1, height >> s, width >> s) for s, x in enumerate(found)]
+    return stages(maps) | {"pooled": pooled}
 
 
 class Torchvision(Upstream):

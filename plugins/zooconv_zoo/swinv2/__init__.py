@@ -1,0 +1,33 @@
+"""Swin Transformer V2, as a plugin: one hook, one family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from zooconv import Family, hookimpl
+
+from .dialects import DIALECTS
+from .family import TOY, VARIANTS, SwinV2Config, infer, tensors
+from .layouts import LAYOUTS
+
+
+def image(config: SwinV2Config) -> tuple[int, int]:
+    """Whole windows in every stage, and in the last one more than one: there Detectron2 shifts, and others do not."""
+    return 64 * config.window, 96 * config.window
+
+
+FAMILY = Family(
+    name="swinv2", title="Swin Transformer V2", infer=infer, tensors=tensors, variants=VARIANTS, toy=TOY,
+    dialects=DIALECTS, layouts=LAYOUTS, image=image,
+    backbone="zooconv_zoo.swinv2.backbone:build",
+    upstreams={"timm": "zooconv_zoo.swinv2.upstreams:Timm",
+               "transformers": "zooconv_zoo.swinv2.upstreams:Transformers"},
+    zoo=Path(__file__).with_name("zoo.toml"),
+)
+
+
+@hookimpl
+def zooconv_families() -> Iterator[Family[Any]]:
+    yield FAMILY
