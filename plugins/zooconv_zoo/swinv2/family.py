@@ -40,7 +40,7 @@ VARIANTS = {
     "large": SwinV2Config(192, (2, 2, 18, 2), (6, 12, 24, 48)),
 }
 
-TOY = SwinV2Config(6, (2, 1, 1, 1), (1, 2, 3, 4))
+TOY = SwinV2Config(6, (2, 1, 1, 1), (2, 2, 3, 4))
 
 
 def infer(shapes: Shapes) -> SwinV2Config:
