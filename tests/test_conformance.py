@@ -99,7 +99,8 @@ def test_what_cannot_be_checked_is_said(install, monkeypatch):
 # -- wrong conversions -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, TOY], ids=lambda f: f.name)
+@pytest.mark.parametrize("family", [TOY, *(pytest.param(f, marks=pytest.mark.slow) for f in FAMILIES)],
+                         ids=lambda f: f.name)
 def test_every_wrong_conversion_is_caught_and_none_of_them_is_the_right_one(family, install, work, capsys):
     if family is TOY:
         install("toy")
