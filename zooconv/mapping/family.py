@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from zooconv.mapping.expr import Fill
+from zooconv.mapping.expr import Fill, fill
 from zooconv.mapping.rules import Dialect, Drop, Rule
 from zooconv.mapping.template import Template
 from zooconv.tensor import Shape, TensorSpec
@@ -67,16 +67,20 @@ class Shapes(Mapping[str, Shape]):
 
 @dataclass(frozen=True)
 class Fresh:
-    """A tensor that a layout adds: no source has it, it starts at `fill` everywhere, as float32."""
+    """A tensor that a layout adds: no source has it, it starts at `fill` everywhere.
+
+    `dtype` is F32, or I64: then it is a counter, which takes no part in what the model computes.
+    """
 
     name: str
     shape: Shape
     fill: float
+    dtype: str = "F32"
 
     @property
     def start(self) -> Fill:
         """Its value."""
-        return Fill(self.shape, "F32", self.fill)
+        return fill(self.shape, self.fill, self.dtype)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
     "stem.0.weight"                                     a tensor, by name
     {"fill": 1.0, "shape": [96]}                        a float32 tensor with one value everywhere
+    {"fill": 0.0, "shape": [], "dtype": "I64"}          the same, of whole numbers
     {"reshape": [80, 320], "of": …}                     the same elements in the same order, in another shape
     {"permute": [1, 0], "of": …}                        axes in another order
     {"reorder": [0, 2, 1, 3], "axis": 0, "of": …}       positions of one axis in another order
@@ -23,8 +24,8 @@ def to_data(value: Expr) -> Any:
     match value:
         case Leaf(name=name):
             return name
-        case Fill(shape=shape, value=number):
-            return {"fill": number, "shape": list(shape)}
+        case Fill(shape=shape, dtype=dtype, value=number):
+            return {"fill": number, "shape": list(shape)} | ({"dtype": dtype} if dtype != "F32" else {})
         case Reshape(shape=shape, arg=arg):
             return {"reshape": list(shape), "of": to_data(arg)}
         case Permute(axes=axes, arg=arg):
@@ -45,7 +46,7 @@ def from_data(data: Any, leaves: Mapping[str, Leaf]) -> Expr:
     """
     try:
         return _read(data, leaves)
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, OverflowError) as error:
         raise ShapeError(f"no expression: {data!r:.80} ({error})") from None
 
 
@@ -54,7 +55,7 @@ def _read(data: Any, leaves: Mapping[str, Leaf]) -> Expr:
         case str():
             return leaves[data]
         case {"fill": float() | int() as number, "shape": list(shape)} if all(type(n) is int for n in shape):
-            return Fill(tuple(shape), "F32", float(number))
+            return expr.fill(tuple(shape), number, data.get("dtype", "F32"))
         case {"reshape": list(shape), "of": inner}:
             return expr.reshape(_read(inner, leaves), tuple(shape))
         case {"permute": list(axes), "of": inner}:

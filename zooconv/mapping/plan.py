@@ -19,7 +19,7 @@ from zooconv.mapping.expr import Expr, Fill, Leaf, ShapeError, stream
 from zooconv.mapping.family import Family, Layout, config_facts
 from zooconv.mapping.fit import Fit, Problem
 from zooconv.mapping.rules import Firing, Translation
-from zooconv.tensor import TensorSpec
+from zooconv.tensor import DTYPES, TensorSpec
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True) -> Plan:
     added = layout.fresh_tensors(found.config) if fresh else ()
     values = placed.made | {f.name: found.own.get(f.name, (f.start,))[0] for f in added}
     left = {leaf.name: start for name, (leaf, start) in found.own.items() if name not in values}
+    untrained = {name: start for name, start in left.items() if DTYPES[start.dtype].floating}
     targets = {name: Leaf(value.shape, value.dtype, layout.mount + name) for name, value in values.items()}
     own = {leaf.name: targets[name] for name, (leaf, _) in found.own.items() if name in values}
     return Plan(
@@ -99,20 +100,23 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True) -> Plan:
         moves=tuple(Move(TensorSpec(layout.mount + name, value.shape, value.dtype), value)
                     for name, value in values.items()),
         canonical=found.canonical, kept=frozenset(kept), back=_way_back(found, placed, targets) | own,
-        dropped=found.dropped | _omitted_sources(found, omitted) | dict.fromkeys(left, _LEFT),
+        dropped=found.dropped | _omitted_sources(found, omitted)
+        | {name: _LEFT if name in untrained else _COUNTER for name in left},
         same_as={found.prefix + a: found.prefix + b for a, b in found.translation.same_as.items()},
-        untrained=left,
+        untrained=untrained,
         rules=rules_digest(found, layout),
     )
 
 
 _LEFT = "added by another layout, still at its start value"
+_COUNTER = "counter, which takes no part in what a model computes"
 
 
 def rules_digest(found: Fit, layout: Layout) -> str:
     """SHA-256 of everything that decides which bytes go where: both tables, mount, omissions, fresh tensors."""
     lines = [found.family.name, str(found.dialect), layout.mount, str(layout.body),
-             *(f"fresh {f.name} {f.shape} {f.fill}" for f in layout.fresh_tensors(found.config))]
+             *(f"fresh {f.name} {f.shape} {f.fill}{'' if f.dtype == 'F32' else f' {f.dtype}'}"
+               for f in layout.fresh_tensors(found.config))]
     return text_sha256("\n".join(lines))
 
 
