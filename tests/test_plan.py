@@ -99,6 +99,14 @@ def test_a_layout_that_forgets_a_tensor_is_refused_by_name():
     assert caught.value.why == ("unplaced    norm.weight  (no rule of the layout has a place for it)",)
 
 
+def test_a_layout_refuses_a_member_that_its_class_cannot_hold_with_the_reason():
+    picky = replace(PLAIN, refuses=lambda config: "it has no depth" if config == () else None)
+    with pytest.raises(CheckFailed, match="layout plain cannot hold this Toy") as caught:
+        planned(picky)
+    assert caught.value.why == ("it has no depth",)
+    assert planned(replace(PLAIN, refuses=lambda config: None)).targets
+
+
 def test_a_layout_that_splits_undoes_the_merge_and_moves_each_part_alone():
     split = replace(PLAIN, rules=SEPARATE.rules[:3])
     plan = planned(split)

@@ -104,7 +104,8 @@ class Layout:
 
     `names` are the projects that share it, the first being its own name; `mount` stands before every name;
     `rules` is the body, from its names to the canonical ones; `omit` is what the implementation lacks, with the
-    reason, and `fresh` what it adds. `source` says which code this was read off.
+    reason, and `fresh` what it adds. `source` says which code this was read off. `refuses` says of a config why the
+    implementation cannot hold it, or nothing.
     """
 
     names: tuple[str, ...]
@@ -114,6 +115,7 @@ class Layout:
     omit: Mapping[str, str] = field(default_factory=dict)
     fresh: Callable[[Any], Iterable[Fresh]] | None = None
     requires: Requires = Requires()
+    refuses: Callable[[Any], str | None] | None = None
 
     @property
     def name(self) -> str:
@@ -130,6 +132,10 @@ class Layout:
             if Template(text).match(name) is not None:
                 return reason
         return None
+
+    def refusal(self, config: Any) -> str | None:
+        """Why the implementation cannot hold a member of this config, if it cannot."""
+        return self.refuses(config) if self.refuses else None
 
     def fresh_tensors(self, config: Any) -> tuple[Fresh, ...]:
         return tuple(self.fresh(config)) if self.fresh else ()

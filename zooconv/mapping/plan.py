@@ -82,6 +82,9 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True) -> Plan:
     Raises CheckFailed, listing every offender, where the layout cannot hold what the file has, needs what it has
     not, or where the moves cannot be undone.
     """
+    if reason := layout.refusal(found.config):
+        raise CheckFailed(f"layout {layout.name} cannot hold this {found.family.title}", why=[reason],
+                          next=f"zooconv layouts {found.family.name}  (for one that can)")
     omitted = {name: why for name in found.canonical if (why := layout.omits(name)) is not None}
     kept = {name: value for name, value in found.canonical.items() if name not in omitted}
     placed = layout.body.from_canonical(kept)
