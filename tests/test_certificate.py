@@ -176,7 +176,7 @@ LEAVES = {"a": Leaf((4, 6), "F32", "a"), "b": Leaf((4, 6), "F32", "b")}
 
 @st.composite
 def expressions(draw):
-    value = draw(st.sampled_from([*LEAVES.values(), Fill((4, 6), "F32", 1.0)]))
+    value = draw(st.sampled_from([*LEAVES.values(), Fill((4, 6), "F32", 1.0), Fill((4, 6), "I64", 3.0)]))
     for _ in range(draw(st.integers(0, 4))):
         axis = draw(st.integers(0, 1))
         size = value.shape[axis]
@@ -192,8 +192,8 @@ def test_every_expression_is_read_back_as_it_was(value):
     assert from_data(json.loads(json.dumps(to_data(value))), LEAVES) == value
 
 
-WORDS = ("reshape", "permute", "reorder", "slice", "cat", "axis", "of", "fill", "shape")
-ANY = st.recursive(st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from(["a", "b"]),
+WORDS = ("reshape", "permute", "reorder", "slice", "cat", "axis", "of", "fill", "shape", "dtype")
+ANY = st.recursive(st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from(["a", "b", "I64"]),
                    lambda inner: st.lists(inner) | st.fixed_dictionaries({}, optional=dict.fromkeys(WORDS, inner)))
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from zooconv import CheckFailed, Dialect, Family, Fresh, Layout, TensorSpec, cat, drop, group_order, keep, merge, rename
-from zooconv.mapping.expr import Fill, leaves
+from zooconv.mapping.expr import Fill, ShapeError, evaluate, leaves
 from zooconv.mapping.fit import fit
 from zooconv.mapping.plan import make_plan
 from zooconv.zoo import zoo
@@ -66,10 +66,45 @@ def test_what_a_layout_adds_is_filled_and_no_fresh_leaves_it_out():
     assert planned(rich, fresh=False).fresh == []
 
 
+COUNTING = replace(PLAIN, fresh=lambda config: [Fresh("steps", (), 7, "I64"), Fresh("gain", (3,), 1.0)])
+
+
+def test_a_layout_may_add_a_counter_which_comes_and_goes_whatever_it_has_counted():
+    plan = planned(COUNTING)
+    assert [t for t in plan.targets if t.name == "backbone.steps"] == [TensorSpec("backbone.steps", (), "I64")]
+    assert evaluate(plan.moves[-2].value).view("<i8") == 7
+    there = {t.name: t for t in plan.targets}
+    carried = make_plan(fit(TOY, COUNTING.body, there, "backbone.", COUNTING), COUNTING)
+    assert str({m.target.name: m.value for m in carried.moves}["backbone.steps"]) == "backbone.steps"
+    left = make_plan(fit(TOY, COUNTING.body, there, "backbone.", COUNTING), PLAIN)
+    assert list(left.known) == ["backbone.gain"]  # what was learned is looked after, what was counted is not
+    assert "counter" in left.dropped["backbone.steps"]
+
+
+def test_a_tensor_of_another_kind_is_not_what_a_layout_adds():
+    there = {t.name: t for t in planned(COUNTING).targets} | {"backbone.steps": TensorSpec("backbone.steps", (), "F32")}
+    found = fit(TOY, COUNTING.body, there, "backbone.", COUNTING)
+    assert [str(p) for p in found.problems] == ["unexpected  backbone.steps"]
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(0.5, "I64"), (2**53, "I64"), (float("inf"), "I64"), (1, "BF16")])
+def test_a_start_value_that_its_dtype_cannot_hold_is_refused(value, dtype):
+    with pytest.raises(ShapeError, match="everywhere"):
+        _ = Fresh("steps", (), value, dtype).start
+
+
 def test_a_layout_that_forgets_a_tensor_is_refused_by_name():
     with pytest.raises(CheckFailed) as caught:
         planned(replace(PLAIN, rules=CANONICAL[:-1]))
     assert caught.value.why == ("unplaced    norm.weight  (no rule of the layout has a place for it)",)
+
+
+def test_a_layout_refuses_a_member_that_its_class_cannot_hold_with_the_reason():
+    picky = replace(PLAIN, refuses=lambda config: "it has no depth" if config == () else None)
+    with pytest.raises(CheckFailed, match="layout plain cannot hold this Toy") as caught:
+        planned(picky)
+    assert caught.value.why == ("it has no depth",)
+    assert planned(replace(PLAIN, refuses=lambda config: None)).targets
 
 
 def test_a_layout_that_splits_undoes_the_merge_and_moves_each_part_alone():
@@ -113,10 +148,11 @@ def test_the_rules_digest_changes_with_anything_that_decides_which_bytes_go_wher
     base = planned().rules
     variants = [
         planned(replace(PLAIN, mount="net.")), planned(replace(PLAIN, fresh=lambda config: [Fresh("gain", (3,), 1.0)])),
+        planned(replace(PLAIN, fresh=lambda config: [Fresh("gain", (3,), 1.0, "I64")])),
         planned(replace(PLAIN, omit={"norm.weight": "gone"})),
         planned(dialect=with_op(group_order(1, (0, 1, 2, 3)))),
     ]
-    assert len({base, *(plan.rules for plan in variants)}) == 5
+    assert len({base, *(plan.rules for plan in variants)}) == 6
 
 
 def test_the_zoo_names_only_variants_that_its_families_know():

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from zooconv.mapping.template import Template
 
 LITERALS = st.text("abcxyz._", min_size=1, max_size=6)
-FIELDS = st.sampled_from(["{s}", "{b}", "{2*s}", "{2*s+1}", "{s-1}", "{3*b+2}", "{wb}", "{p:weight|bias|gamma}"])
+FIELDS = st.sampled_from(["{s}", "{b}", "{2*s}", "{2*s+1}", "{s-1}", "{3*b+2}", "{wb}", "{bn}",
+                          "{p:weight|bias|gamma}"])
 
 
 @st.composite
@@ -24,7 +25,8 @@ def templates(draw: st.DrawFn) -> Template:
 @st.composite
 def bound(draw: st.DrawFn) -> tuple[Template, dict[str, int | str]]:
     template = draw(templates())
-    words = {"wb": ["weight", "bias"], "p": ["weight", "bias", "gamma"]}
+    words = {"wb": ["weight", "bias"], "bn": ["weight", "bias", "running_mean", "running_var"],
+             "p": ["weight", "bias", "gamma"]}
     return template, {v: draw(st.sampled_from(words[v]) if v in words else st.integers(1, 999))
                       for v in sorted(template.variables)}
 

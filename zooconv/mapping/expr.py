@@ -48,7 +48,7 @@ class Leaf(Expr):
 
 @dataclass(frozen=True, slots=True)
 class Fill(Expr):
-    """A float32 tensor with one value everywhere: what no source has."""
+    """A tensor with one value everywhere: what no source has."""
 
     value: float
 
@@ -122,6 +122,16 @@ class Concat(Expr):
 
     def __str__(self) -> str:
         return f"cat({', '.join(map(str, self.args))}, axis {self.axis})"
+
+
+_FILLED = {"F32": ("<f4", "<u4"), "I64": ("<i8", "<u8")}  # as numpy spells the number, and its bytes, opaque
+
+
+def fill(shape: Shape, value: float, dtype: str = "F32") -> Fill:
+    """`value` everywhere. Raises ShapeError for a dtype that is neither F32 nor I64, or cannot hold the value."""
+    if dtype not in _FILLED or (dtype == "I64" and not (abs(value) < 2**53 and float(value).is_integer())):
+        raise ShapeError(f"no {dtype} tensor is {value} everywhere")
+    return Fill(shape, dtype, float(value))
 
 
 def reshape(arg: Expr, shape: Shape) -> Expr:
@@ -234,8 +244,9 @@ def evaluate(expr: Expr, load: Callable[[str], Array] = no_leaf) -> Array:
     match expr:
         case Leaf(name=name):
             return load(name)
-        case Fill(shape=shape, value=value):
-            return np.full(shape, value, "<f4").view("<u4")
+        case Fill(shape=shape, dtype=dtype, value=value):
+            number, opaque = _FILLED[dtype]
+            return np.full(shape, value, number).view(opaque)
         case Reshape(arg=arg, shape=shape):
             return evaluate(arg, load).reshape(shape)
         case Computed(formula=formula, arguments=arguments):

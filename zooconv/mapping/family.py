@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from zooconv.mapping.expr import Computed, Fill
+from zooconv.mapping.expr import Computed, Fill, fill
 from zooconv.mapping.rules import Dialect, Drop, Rule
 from zooconv.mapping.template import Template
 from zooconv.tensor import Shape, TensorSpec
@@ -67,16 +67,20 @@ class Shapes(Mapping[str, Shape]):
 
 @dataclass(frozen=True)
 class Fresh:
-    """A tensor that a layout adds: no source has it, it starts at `fill` everywhere, as float32."""
+    """A tensor that a layout adds: no source has it, it starts at `fill` everywhere.
+
+    `dtype` is F32, or I64: then it is a counter, which takes no part in what the model computes.
+    """
 
     name: str
     shape: Shape
     fill: float
+    dtype: str = "F32"
 
     @property
     def start(self) -> Fill:
         """Its value."""
-        return Fill(self.shape, "F32", self.fill)
+        return fill(self.shape, self.fill, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,8 @@ class Layout:
 
     `names` are the projects that share it, the first being its own name; `mount` stands before every name;
     `rules` is the body, from its names to the canonical ones; `omit` is what the implementation lacks, with the
-    reason, and `fresh` what it adds. `source` says which code this was read off.
+    reason, and `fresh` what it adds. `source` says which code this was read off. `refuses` says of a config why the
+    implementation cannot hold it, or nothing.
     """
 
     names: tuple[str, ...]
@@ -128,6 +133,7 @@ class Layout:
     omit: Mapping[str, str] = field(default_factory=dict)
     fresh: Callable[[Any], Iterable[Fresh]] | None = None
     requires: Requires = Requires()
+    refuses: Callable[[Any], str | None] | None = None
 
     @property
     def name(self) -> str:
@@ -144,6 +150,10 @@ class Layout:
             if Template(text).match(name) is not None:
                 return reason
         return None
+
+    def refusal(self, config: Any) -> str | None:
+        """Why the implementation cannot hold a member of this config, if it cannot."""
+        return self.refuses(config) if self.refuses else None
 
     def fresh_tensors(self, config: Any) -> tuple[Fresh, ...]:
         return tuple(self.fresh(config)) if self.fresh else ()

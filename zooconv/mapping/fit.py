@@ -132,9 +132,10 @@ def fit(family: Family[Any], dialect: Dialect, tensors: Mapping[str, TensorSpec]
 def _settle_fresh(result: Fit, layout: Layout, inside: Mapping[str, Leaf]) -> None:
     unmatched = result.translation.unmatched
     for fresh in layout.fresh_tensors(result.config):
-        if fresh.name in unmatched and inside[fresh.name].shape == fresh.shape:
+        found = inside.get(fresh.name)
+        if found and fresh.name in unmatched and found.shape == fresh.shape and _same_kind(fresh.dtype, found.dtype):
             unmatched.remove(fresh.name)
-            result.own[fresh.name] = inside[fresh.name], fresh.start
+            result.own[fresh.name] = found, fresh.start
 
 
 def _coverage(result: Fit, table: Mapping[str, TensorSpec]) -> Iterable[Problem]:

@@ -2,6 +2,7 @@
 
     "stem.0.weight"                                     a tensor, by name
     {"fill": 1.0, "shape": [96]}                        a float32 tensor with one value everywhere
+    {"fill": 0.0, "shape": [], "dtype": "I64"}          the same, of whole numbers
     {"formula": "relative_position_index", "arguments": [7, 7], "dtype": "I64", "shape": [49, 49]}
                                                         a tensor that follows from whole numbers
     {"reshape": [80, 320], "of": …}                     the same elements in the same order, in another shape
@@ -27,8 +28,8 @@ def to_data(value: Expr) -> Any:
     match value:
         case Leaf(name=name):
             return name
-        case Fill(shape=shape, value=number):
-            return {"fill": number, "shape": list(shape)}
+        case Fill(shape=shape, dtype=dtype, value=number):
+            return {"fill": number, "shape": list(shape)} | ({"dtype": dtype} if dtype != "F32" else {})
         case Computed(formula=formula, arguments=arguments):
             return {"formula": formula, "arguments": list(arguments), "dtype": value.dtype, "shape": list(value.shape)}
         case Reshape(shape=shape, arg=arg):
@@ -51,7 +52,7 @@ def from_data(data: Any, leaves: Mapping[str, Leaf]) -> Expr:
     """
     try:
         return _read(data, leaves)
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, OverflowError) as error:
         raise ShapeError(f"no expression: {data!r:.80} ({error})") from None
 
 
@@ -60,7 +61,7 @@ def _read(data: Any, leaves: Mapping[str, Leaf]) -> Expr:
         case str():
             return leaves[data]
         case {"fill": float() | int() as number, "shape": list(shape)} if all(type(n) is int for n in shape):
-            return Fill(tuple(shape), "F32", float(number))
+            return expr.fill(tuple(shape), number, data.get("dtype", "F32"))
         case {"formula": formula, "arguments": list(numbers), "dtype": dtype, "shape": list(shape)} if (
                 formula in FORMULAS and dtype in DTYPES and all(type(n) is int for n in (*numbers, *shape))):
             return Computed(tuple(shape), dtype, formula, tuple(numbers))

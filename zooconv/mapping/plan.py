@@ -19,7 +19,7 @@ from zooconv.mapping.expr import Expr, Leaf, ShapeError, leaves, stream
 from zooconv.mapping.family import Family, Layout, config_facts
 from zooconv.mapping.fit import Fit, Problem
 from zooconv.mapping.rules import Firing, Translation
-from zooconv.tensor import TensorSpec
+from zooconv.tensor import DTYPES, TensorSpec
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,9 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True) -> Plan:
     Raises CheckFailed, listing every offender, where the layout cannot hold what the file has, needs what it has
     not, or where the moves cannot be undone.
     """
+    if reason := layout.refusal(found.config):
+        raise CheckFailed(f"layout {layout.name} cannot hold this {found.family.title}", why=[reason],
+                          next=f"zooconv layouts {found.family.name}  (for one that can)")
     omitted = {name: why for name in found.canonical if (why := layout.omits(name)) is not None}
     kept = {name: value for name, value in found.canonical.items() if name not in omitted}
     placed = layout.body.from_canonical(kept | found.derived)
@@ -92,6 +95,7 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True) -> Plan:
     added = layout.fresh_tensors(found.config) if fresh else ()
     values = placed.made | {f.name: found.own.get(f.name, (f.start,))[0] for f in added}
     left = {leaf.name: start for name, (leaf, start) in found.own.items() if name not in values}
+    untrained = {name: start for name, start in left.items() if DTYPES[start.dtype].floating}
     targets = {name: Leaf(value.shape, value.dtype, layout.mount + name) for name, value in values.items()}
     own = {leaf.name: targets[name] for name, (leaf, _) in found.own.items() if name in values}
     back = {name: value for name, value in _way_back(found, placed, targets).items()
@@ -101,20 +105,23 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True) -> Plan:
         moves=tuple(Move(TensorSpec(layout.mount + name, value.shape, value.dtype), value)
                     for name, value in values.items() if fresh or any(leaves(value))),
         canonical=found.canonical, kept=frozenset(kept), back=back | own,
-        dropped=found.dropped | _omitted_sources(found, omitted) | dict.fromkeys(left, _LEFT),
+        dropped=found.dropped | _omitted_sources(found, omitted)
+        | {name: _LEFT if name in untrained else _COUNTER for name in left},
         same_as={found.prefix + a: found.prefix + b for a, b in found.translation.same_as.items()},
-        known={**left, **found.derived_sources},
+        known={**untrained, **found.derived_sources},
         rules=rules_digest(found, layout),
     )
 
 
 _LEFT = "added by another layout, still at its start value"
+_COUNTER = "counter, which takes no part in what a model computes"
 
 
 def rules_digest(found: Fit, layout: Layout) -> str:
     """SHA-256 of everything that decides which bytes go where: both tables, mount, omissions, fresh tensors."""
     lines = [found.family.name, str(found.dialect), layout.mount, str(layout.body),
-             *(f"fresh {f.name} {f.shape} {f.fill}" for f in layout.fresh_tensors(found.config)),
+             *(f"fresh {f.name} {f.shape} {f.fill}{'' if f.dtype == 'F32' else f' {f.dtype}'}"
+               for f in layout.fresh_tensors(found.config)),
              *(f"derived {name} {value}" for name, value in found.derived.items())]
     return text_sha256("\n".join(lines))
 

@@ -7,6 +7,7 @@ back, and one is the inverse of the other.
     {2*s+1}  {s-1}       an affine function of one: matches only what an integer s >= 0 gives
     {p:weight|bias}      one of these words
     {wb}                 short for {wb:weight|bias}
+    {bn}                 short for {bn:weight|bias|running_mean|running_var}, what a batch norm holds
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Bindings = Mapping[str, int | str]
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _AFFINE = re.compile(r"(?:([1-9][0-9]*)\*)?([A-Za-z]\w*)([+-][0-9]+)?")
 _CHOICE = re.compile(r"([A-Za-z]\w*):([\w.]+(?:\|[\w.]+)*)")
-_SHORT = {"wb": "wb:weight|bias"}
+_SHORT = {"wb": "wb:weight|bias", "bn": "bn:weight|bias|running_mean|running_var"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,4 +130,4 @@ def _field(template: str, text: str) -> Integer | Choice:
     if choice := _CHOICE.fullmatch(text):
         return Choice(choice[1], tuple(choice[2].split("|")))
     raise ValueError(f"template {template!r}: cannot read {{{text}}}; "
-                     "write {s}, {2*s+1}, {p:weight|bias} or {wb}")
+                     "write {s}, {2*s+1}, {p:weight|bias}, {wb} or {bn}")

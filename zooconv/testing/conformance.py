@@ -228,6 +228,8 @@ def road(family: Family[Any], dialect: Dialect) -> None:
         arrays = spelled(dialect, lively_weights(family, toy(family)))
         path = save_safetensors(folder / "source.safetensors", arrays)
         for layout in family.layouts:
+            if layout.refusal(toy(family)):
+                continue
             options = Options(layout=layout.name, output=folder / f"{layout.name}.pth", load_check=False, report=False,
                               registry=folder / "registry.json")
             try:
