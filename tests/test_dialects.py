@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from support import DATA, SMALL
 from zooconv_zoo.convnext import FAMILY
 from zooconv_zoo.convnext.family import VARIANTS
 
-from zooconv import convert
+from zooconv import Refusal, convert
 from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.expr import Leaf, evaluate
 from zooconv.mapping.template import Template
@@ -193,6 +194,16 @@ def test_no_family_stumbles_over_the_names_of_another(name):
         state = getattr(import_package("torchvision").models, name)().state_dict()
     with pytest.raises(CheckFailed, match="no backbone that any family here knows"):
         recognise({n: TensorSpec(n, tuple(t.shape)) for n, t in state.items()}, families(), what=name)
+
+
+def test_a_relative_without_an_anchor_is_known_by_a_name_of_its_own():
+    tensors = {"net.odd.3.scale": TensorSpec("net.odd.3.scale", (4,))}
+    refusals = [Refusal("its scales are odd", has="odd.{i}.scale")]
+    with pytest.raises(CheckFailed, match="no backbone that any family here knows"):
+        recognise(tensors, [replace(FAMILY, refusals=refusals)], what="x")
+    with pytest.raises(CheckFailed) as caught:
+        recognise(tensors, [replace(FAMILY, refusals=[replace(refusals[0], anywhere=True)])], what="x")
+    assert caught.value.why == ("its scales are odd",)
 
 
 def test_a_stranger_is_told_so():
