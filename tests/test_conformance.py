@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from toy import PLAIN, SEPARATE, TOY, Config
 
-from zooconv import cat, keep, merge, plugins, rename
+from zooconv import UsageError, cat, keep, merge, plugins, rename
 from zooconv.testing import assert_family
 from zooconv.testing.conformance import Check, NotChecked, checks
 from zooconv.testing.mutation import mutants
@@ -86,6 +86,15 @@ def test_a_heavy_import_is_found(work, install, monkeypatch):
 
     with pytest.raises(AssertionError, match="importing heavy imports numpy; import them inside functions"):
         next(iter(checks(heavy.FAMILY))).run()
+
+
+def test_an_upstream_may_bring_a_toy_of_its_own(install, work, monkeypatch):
+    install("toy")
+    particular = replace(TOY, upstreams={"toy": "toy:Particular"})
+    monkeypatch.setattr("toy.TOY", particular)
+    assert {o.status for o in assert_family(particular) if "zoo" not in o.why} == {"ok"}
+    with pytest.raises(UsageError, match="cannot build this Toy"):
+        prove(particular, TOY.toy, "toy", work)
 
 
 def test_what_cannot_be_checked_is_said(install, monkeypatch):

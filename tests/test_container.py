@@ -23,12 +23,13 @@ def opened(path, content, **options):
     ({"classy_state_dict": {"base_model": {"model": {"trunk": ONE}}}},
      ("classy_state_dict", "base_model", "model", "trunk")),
     ({"model_ema": ONE, "epoch": 3}, ("model_ema",)),
+    ({"model_state": ONE, "optimizer_state": {"state": {0: {"exp_avg": torch.ones(1)}}}}, ("model_state",)),
 ])
 def test_weights_are_unwrapped_where_there_is_one_way(tmp_path, content, wrapper):
     assert opened(tmp_path / "x.pth", content) == (wrapper, 1.0)
 
 
-@pytest.mark.parametrize("ema", ["model_ema", "state_dict_ema", "ema_state_dict"])
+@pytest.mark.parametrize("ema", ["model_ema", "state_dict_ema", "ema_state_dict", "ema_state"])
 def test_averaged_weights_beside_plain_ones_are_a_choice(tmp_path, ema):
     content = {"model": ONE, ema: TWO}
     with pytest.raises(UsageError, match="averaged weights") as caught:

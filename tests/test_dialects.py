@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from support import DATA, SMALL
 from zooconv_zoo.convnext import FAMILY
 from zooconv_zoo.convnext.family import VARIANTS
 
-from zooconv import convert
+from zooconv import Refusal, convert
 from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.expr import Leaf, evaluate
 from zooconv.mapping.template import Template
@@ -178,6 +179,16 @@ def test_all_offenders_are_told_at_once_in_the_files_own_spelling(weights):
         recognise(tensors, families(), what="x")
     assert [line.split()[1] for line in caught.value.why] == ["stages.1.blocks.0.norm.bias",
                                                               "stages.3.blocks.0.mlp.fc2.weight"]
+
+
+def test_a_relative_without_an_anchor_is_known_by_a_name_of_its_own():
+    tensors = {"net.odd.3.scale": TensorSpec("net.odd.3.scale", (4,))}
+    refusals = [Refusal("its scales are odd", has="odd.{i}.scale")]
+    with pytest.raises(CheckFailed, match="no backbone that any family here knows"):
+        recognise(tensors, [replace(FAMILY, refusals=refusals)], what="x")
+    with pytest.raises(CheckFailed) as caught:
+        recognise(tensors, [replace(FAMILY, refusals=[replace(refusals[0], anywhere=True)])], what="x")
+    assert caught.value.why == ("its scales are odd",)
 
 
 def test_a_stranger_is_told_so():

@@ -16,11 +16,13 @@ from zooconv.upstream import import_package
 
 FAMILIES = families()
 DTYPE = {dtype.torch: name for name, dtype in DTYPES.items()}
-EVERY = [(family, dialect, name) for family in FAMILIES for dialect in family.dialects for name in family.variants]
+EVERY = [(family, dialect, name) for family in FAMILIES for dialect in family.dialects
+         for name, config in family.variants.items()
+         if not any(dialect.lacking(tensor) for tensor in family.table(config))]  # some have names for a part only
 # How timm's architectures are called that a family may have; whatever else it takes for its own is a mistake.
 TIMM = {"convnext": ("convnext_", "test_convnext"), "convnextv2": ("convnextv2_",), "swin": ("swin_",),
         "swinv2": ("swinv2_",),
-        "focalnet": ("focalnet_", "focalnet"), "regnet": ("regnet",),
+        "focalnet": ("focalnet_", "focalnet"), "regnet": ("regnetx_", "regnety_"),
         "resnet": ("resnet", "resnext", "wide_resnet", "tv_resnet", "gluon_res", "ssl_res", "swsl_res", "ig_resnext",
                    "seresnet", "legacy", "test_resnet")}
 

@@ -85,6 +85,13 @@ def test_a_rule_that_binds_a_variable_on_one_side_only_has_no_inverse_and_is_ref
         rename("stages.{s}.{b}.gamma", "stages.{s}.gamma")
 
 
+def test_what_a_dialect_never_holds_is_named_by_templates():
+    poor = Dialect("poor", keep("norm.{wb}"), lacks=["token", "blocks.{b}.scale"])
+    assert [poor.lacking(name) for name in ("token", "blocks.3.scale", "blocks.3.scales", "norm.bias")] == [
+        True, True, False, False]
+    assert str(poor).endswith("\nlacks token\nlacks blocks.{b}.scale")
+
+
 def test_the_canonical_spelling_tells_tables_apart():
     assert str(ATTENTION) != str(Dialect("separate", ATTENTION.rules[:2]))
     assert str(rename("a.{wb}", "b.{wb}", linear)) != str(rename("a.{wb}", "b.{wb}"))

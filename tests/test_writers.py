@@ -20,7 +20,8 @@ from zooconv.digest import crc32, file_sha256
 from zooconv.tensor import DTYPES, TensorSpec
 from zooconv.testing.checkpoints import save_pth, save_safetensors, spelled
 
-FACTS = {"format": 1, "family": "x", "config": {"depths": [1, 2], "width": 70_000, "far": -5}, "layout": "d2"}
+CONFIG = {"depths": [1, 2], "width": 70_000, "far": -5, "ratio": -0.1}
+FACTS = {"format": 1, "family": "x", "config": CONFIG, "layout": "d2"}
 SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 
 

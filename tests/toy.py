@@ -113,6 +113,17 @@ class Unable(Separate):
         raise ValueError("it is too small")
 
 
+class Particular(Separate):
+    """An upstream that cannot build the family's toy, and says what it can."""
+
+    toy = Config(2)
+
+    def build(self, config, shapes):
+        if config.dim != 2:
+            raise ValueError("it has two channels, and only two")
+        return super().build(config, shapes)
+
+
 class Mistaken(Separate):
     """An upstream that scales its scores by another factor: not the same function."""
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.family import Family, config_text
-from zooconv.mapping.fit import Fit, explained, fit, prefixes
+from zooconv.mapping.fit import Fit, explained, fit, prefixes, prefixes_of
+from zooconv.mapping.template import Template
 from zooconv.tensor import TensorSpec
 
 SHOWN = 20
@@ -62,8 +63,8 @@ def _refusal(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]],
              what: str) -> CheckFailed:
     for family in families:
         for refusal in family.refusals:
-            for dialect in family.dialects:
-                for prefix in prefixes(dialect, tensors):
+            for anchor in [Template(refusal.has)] if refusal.anywhere else [d.anchor for d in family.dialects]:
+                for prefix in prefixes_of(anchor, tensors):
                     if refusal.applies(tensors, prefix):
                         return CheckFailed(f"{what} is not a {family.title} that its Detectron2 layouts can hold",
                                            why=[refusal.reason], next=f"zooconv list --family {family.name}")

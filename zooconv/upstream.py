@@ -23,11 +23,13 @@ class Upstream(Protocol):
 
     `package` is what pip installs and Python imports, `dialect` how its files name the tensors. `absent` says, for an
     output that `outputs` leaves out, why: what the reference backbone calls so is another thing here, by design.
+    `toy` is the config that it is tried on where it cannot build the family's.
     """
 
     package: ClassVar[str]
     dialect: ClassVar[str]
     absent: ClassVar[Mapping[str, str]] = {}
+    toy: ClassVar[Any] = None
 
     def build(self, config: Any, shapes: Mapping[str, Shape]) -> nn.Module:
         """The package's module for a config of the family, without a classifier.

@@ -16,12 +16,12 @@ from zooconv.errors import UnsafeFile, UsageError
 from zooconv.tensor import LazyTensor
 
 # Averaged weights, as training scripts call them: timm and ConvNeXt (model_ema), CSWin and timm train.py
-# (state_dict_ema), MMEngine (ema_state_dict), InternImage and others.
-EMA = ("model_ema", "state_dict_ema", "ema_state_dict", "model_ema_state_dict", "ema")
+# (state_dict_ema), MMEngine (ema_state_dict), pycls (ema_state), InternImage and others.
+EMA = ("model_ema", "state_dict_ema", "ema_state_dict", "model_ema_state_dict", "ema_state", "ema")
 # Tensors that are no weights.
-_STATE = ("optimizer", "optimizers", "optimizer_states", "optim", "lr_scheduler", "scheduler", "lr_schedulers",
-          "scaler", "loss_scaler", "amp", "message_hub", "param_schedulers", "meta", "args", "config", "cfg",
-          "hyper_parameters", "callbacks", "loops", "rng_state", "criterion", "loss_dict")
+_STATE = ("optimizer", "optimizers", "optimizer_state", "optimizer_states", "optim", "lr_scheduler", "scheduler",
+          "lr_schedulers", "scaler", "loss_scaler", "amp", "message_hub", "param_schedulers", "meta", "args", "config",
+          "cfg", "hyper_parameters", "callbacks", "loops", "rng_state", "criterion", "loss_dict")
 MAX_WRAPPERS = 5
 MAX_NAME = 1024
 

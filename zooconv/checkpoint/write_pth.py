@@ -160,12 +160,14 @@ def _tensor(index: int, spec: TensorSpec) -> bytes:
 
 
 def _plain(value: Any) -> bytes:
-    """Text, integers, and lists and mappings of them. Raises TypeError for anything else."""
+    """Text, numbers, and lists and mappings of them. Raises TypeError for anything else."""
     match value:
         case str():
             return _text(value)
         case int():
             return _integer(value)
+        case float():
+            return struct.pack(">cd", b"G", value)
         case list() | tuple():
             return b"](" + b"".join(map(_plain, value)) + b"e"
         case Mapping():

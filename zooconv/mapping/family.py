@@ -142,7 +142,7 @@ class Layout:
     @cached_property
     def body(self) -> Dialect:
         """The layout's names without the mount, as a dialect."""
-        return Dialect(self.name, self.rules, tuple(map(Template, self.omit)))
+        return Dialect(self.name, self.rules, tuple(self.omit))
 
     def omits(self, name: str) -> str | None:
         """Why this layout has no place for a canonical tensor, if it has none."""
@@ -161,11 +161,16 @@ class Layout:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A relative of the family that its layouts cannot hold: recognised by a name it has, or by one it lacks."""
+    """A relative of the family that its layouts cannot hold: recognised by a name it has, or by one it lacks.
+
+    It is looked for where a dialect's anchor stands; `anywhere`, wherever the name that it has does: for a relative
+    without an anchor, and a name that nothing else has.
+    """
 
     reason: str
     has: str
     lacks: str = ""
+    anywhere: bool = False
 
     def applies(self, names: Iterable[str], prefix: str) -> bool:
         """Does a file with these names, under `prefix`, hold this relative?"""

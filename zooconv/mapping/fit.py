@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from zooconv.mapping.expr import Computed, Expr, Fill, Leaf, stream
 from zooconv.mapping.family import Family, Layout, Shapes
 from zooconv.mapping.rules import Dialect, Translation
+from zooconv.mapping.template import Template
 from zooconv.tensor import DTYPES, TensorSpec, shape_text
 
 
@@ -94,10 +95,15 @@ class Fit:
 
 def prefixes(dialect: Dialect, names: Iterable[str]) -> list[str]:
     """The prefixes under which a file holds names of this dialect's anchor; usually one."""
+    return prefixes_of(dialect.anchor, names)
+
+
+def prefixes_of(anchor: Template, names: Iterable[str]) -> list[str]:
+    """The prefixes under which there are names of this template."""
     import re
 
-    anchor = re.compile(rf"((?:.*\.)?){dialect.anchor.pattern}", re.ASCII)
-    return sorted({found[1] for name in names if (found := anchor.fullmatch(name))})
+    pattern = re.compile(rf"((?:.*\.)?){anchor.pattern}", re.ASCII)
+    return sorted({found[1] for name in names if (found := pattern.fullmatch(name))})
 
 
 def fit(family: Family[Any], dialect: Dialect, tensors: Mapping[str, TensorSpec], prefix: str = "",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from zooconv.mapping.expr import Expr, ShapeError
 from zooconv.mapping.ops import Op, identity
@@ -67,7 +68,7 @@ class Dialect:
 
     name: str
     rules: Sequence[Rule | Drop]
-    lacks: Sequence[Template] = ()
+    lacks: Sequence[str] = ()
 
     @property
     def anchor(self) -> Template:
@@ -82,7 +83,11 @@ class Dialect:
         return tuple(r for r in self.rules if isinstance(r, Drop) and r.same_as)
 
     def lacking(self, name: str) -> bool:
-        return any(template.match(name) is not None for template in self.lacks)
+        return any(template.match(name) is not None for template in self._lacks)
+
+    @cached_property
+    def _lacks(self) -> tuple[Template, ...]:
+        return tuple(map(Template, self.lacks))
 
     def drop_reason(self, name: str) -> str | None:
         """Why a tensor of this name is dropped, if a drop rule says so."""

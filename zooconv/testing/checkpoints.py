@@ -61,7 +61,8 @@ def _lively(name: str, shape: Shape, seed: int) -> Array:
 
 def dtype_of(array: Array) -> str:
     """An array's element type, as zooconv spells it."""
-    return next(name for name, dtype in DTYPES.items() if dtype.torch == array.dtype.name)
+    kind = array.dtype.name  # numpy works it out anew each time
+    return next(name for name, dtype in DTYPES.items() if dtype.torch == kind)
 
 
 def spelled(dialect: Dialect, canonical: Mapping[str, Array], prefix: str = "") -> Arrays:

@@ -287,10 +287,12 @@ def proved(family: Family[Any], against: str) -> None:
         raise NotChecked("it has no backbone")
     if against not in family.upstreams:
         raise NotChecked("it names no upstream to hold it against")
+    other = upstream(family, against)
     if against not in installed(family):
-        raise NotChecked(f"{upstream(family, against).package} is not installed")
+        raise NotChecked(f"{other.package} is not installed")
+    config = toy(family) if other.toy is None else other.toy
     with tempfile.TemporaryDirectory() as folder:
-        parity, faults, score = prove(family, toy(family), against, Path(folder), most=MOST)
+        parity, faults, score = prove(family, config, against, Path(folder), most=MOST)
     assert not faults, f"certificate: {faults[0]}"
     apart = [f"{d.output}: {d.relative:.1e}" for d in parity.differences if not d.exact]
     assert not apart, f"not the same function: relative differences {', '.join(apart)}"

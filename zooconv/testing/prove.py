@@ -23,7 +23,7 @@ from zooconv.atomic import write_text
 from zooconv.certificate import check_certificate
 from zooconv.checkpoint.open import open_checkpoint
 from zooconv.errors import UsageError
-from zooconv.mapping.family import Family
+from zooconv.mapping.family import Family, config_text
 from zooconv.modules import SMALL
 from zooconv.modules import weights as weights_of
 from zooconv.names import local
@@ -42,13 +42,17 @@ def prove(family: Family[Any], config: Any, against: str, folder: Path, *,
     """Convert random weights of `config` from the upstream's spelling, and prove the outcome in every way.
 
     The parity, what contradicts the certificate (nothing, one hopes), and the score of the mutants: all, or `most`
-    chosen at random. Everything is written below `folder`. Raises ZooError.
+    chosen at random. Everything is written below `folder`. Raises ZooError; UsageError where the upstream's dialect has
+    no names for some part of this member, so that its files could only be another one's.
     """
     weights = lively_weights(family, config)
     dialect = next(d for d in family.dialects if d.name == upstream(family, against).dialect)
     path = save_safetensors(folder / "source.safetensors", spelled(dialect, weights))
     done = run(local(path), Options(output=folder / "artifact.pth", load_check=False, report=False, force=True,
                                     layout=family.layouts[0].name, registry=folder / "registry.json"))
+    if (found := done.preview.found.config) != config:
+        raise UsageError(f"{dialect.name} names cannot tell this {family.title}",
+                         why=[f"{config_text(config)} in them is {config_text(found)}"])
     with open_checkpoint(path) as source, open_checkpoint(done.path) as artifact:
         faults = check_certificate(done.certificate, source, artifact)
         ours = read_layout(artifact, family.name, done.preview.plan.layout)
