@@ -21,6 +21,7 @@ _HOME = {
     "zooconv.tensor": ["TensorSpec"],
     "zooconv.hookspecs": ["hookimpl"],
     "zooconv.mapping.family": ["Family", "Fresh", "Layout", "Refusal", "Requires", "Shapes"],
+    "zooconv.mapping.template": ["Template"],
     "zooconv.mapping.rules": ["Dialect", "drop", "keep", "merge", "rename", "same_as", "split"],
     "zooconv.mapping.ops": ["Op", "cat", "chain", "cut", "flatten", "group_order", "identity", "linear", "permute",
                             "reshape", "transpose", "unfold_order"],
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from zooconv.mapping.rules import rename as rename
     from zooconv.mapping.rules import same_as as same_as
     from zooconv.mapping.rules import split as split
+    from zooconv.mapping.template import Template as Template
     from zooconv.options import Options as Options
     from zooconv.pipeline import convert as convert
     from zooconv.pipeline import fetch as fetch
