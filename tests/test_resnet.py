@@ -313,8 +313,7 @@ def test_a_regnet_of_transformers_is_not_taken_for_a_resnet(kind):
     """Both have `embedder.embedder.convolution` and `encoder.stages.{s}.layers.{b}.layer.{j}.convolution`."""
     package = import_package("transformers")
     state = on_meta(package.RegNetModel, package.RegNetConfig(layer_type=kind))
-    with pytest.raises(CheckFailed):
-        recognised(state)
+    assert recognised(state).family.name == "regnet"
 
 
 @pytest.mark.parametrize("name", ["resnetaa50", "resnetblur50"])
@@ -323,7 +322,7 @@ def test_what_only_its_name_tells_apart_is_refused_by_name(name, timm):
     assert recognised(on_meta(timm.create_model, name)).variant == "50"
     tag = next(iter(timm.list_pretrained(f"{name}.*")))
     for typed in (tag, f"timm/{tag}"):
-        with pytest.raises(UsageError, match="has no Detectron2 layout"):
+        with pytest.raises(UsageError, match="is refused"):
             resolve(typed, zoo())
 
 

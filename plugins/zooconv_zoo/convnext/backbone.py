@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,11 @@ class ConvNeXt(nn.Module):
     (N, dims[s], H/2^(s+2), W/2^(s+2)), without a norm of their own. `drop_path` is the rate of the last block, rising
     from 0 at the first; `checkpointing` trades time for memory while training (torch.utils.checkpoint). The final
     `norm`, which the classifier applies to the pooled last stage, is used by `outputs` alone.
+
+    `block` is what the stages are made of; V2 differs in nothing else.
     """
+
+    block: ClassVar[type[nn.Module]] = Block
 
     def __init__(self, depths: Sequence[int], dims: Sequence[int], *, out_features: Sequence[str] = STAGES,
                  drop_path: float = 0.0, checkpointing: bool = False, eps: float = 1e-6) -> None:
@@ -79,7 +83,7 @@ class ConvNeXt(nn.Module):
                    for small, large in pairwise(dims)]
         rates = iter(torch.linspace(0, drop_path, sum(depths)).tolist())
         self.downsample_layers = nn.ModuleList([stem, *between])
-        self.stages = nn.ModuleList(nn.Sequential(*(Block(dim, eps, next(rates)) for _ in range(depth)))
+        self.stages = nn.ModuleList(nn.Sequential(*(self.block(dim, eps, next(rates)) for _ in range(depth)))
                                     for depth, dim in zip(depths, dims, strict=True))
         self.norm = nn.LayerNorm(dims[-1], eps)
         self.dims, self.out_features, self.checkpointing = tuple(dims), tuple(out_features), checkpointing

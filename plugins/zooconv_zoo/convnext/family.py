@@ -79,8 +79,4 @@ REFUSALS = (
             has="stem.2.weight"),
     Refusal("RMS norms without a bias (_rms, zepto); a D2ConvNeXt normalises with LayerNorm, weight and bias",
             has="stages.{s}.blocks.{b}.norm.weight", lacks="stages.{s}.blocks.{b}.norm.bias"),
-    Refusal("global response normalisation (ConvNeXt V2); a D2ConvNeXt of the first version has none",
-            has="stages.{s}.blocks.{b}.mlp.grn.weight"),
-    Refusal("global response normalisation (ConvNeXt V2); a D2ConvNeXt of the first version has none",
-            has="stages.{s}.{b}.grn.gamma"),
 )
