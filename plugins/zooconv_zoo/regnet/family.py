@@ -36,8 +36,8 @@ def _y(depths: tuple[int, ...], widths: tuple[int, ...], group: int) -> RegNetCo
 
 
 # Names: torchvision's, by the billions of multiplications; timm's are the same in hundreds of millions (y_4gf is
-# regnety_040). Numbers: pycls MODEL_ZOO.md up to 32 GF, SEER (arXiv:2103.01988) and timm beyond. torchvision rounds
-# widths to multiples of the group width in another way (_make_divisible), which tells in three members (_tv).
+# regnety_040). Numbers: what timm's generate_regnet and adjust_widths_groups_comp make of its model_cfgs. torchvision
+# rounds widths to multiples of the group width in another way (_make_divisible), which tells in three members (_tv).
 VARIANTS = {
     "x_200mf": _x((1, 1, 4, 7), (24, 56, 152, 368), 8),
     "x_400mf": _x((1, 2, 7, 12), (32, 64, 160, 384), 16),
