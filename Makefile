@@ -44,7 +44,7 @@ verify: setup ## Hash every artifact again and hold it against the registry
 
 ##@ Develop
 test: setup ## Run the tests, without the slow ones
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-slow: setup ## Run the slow tests
 	$(BIN)/python -m pytest -m slow

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start: several run side by side
+
 from support import SMALL, Ran
 from zooconv_zoo.convnext import FAMILY
 
