@@ -43,7 +43,7 @@ def prove(family: Family[Any], config: Any, against: str, folder: Path, *,
     chosen at random. Everything is written below `folder`. Raises ZooError.
     """
     weights = lively_weights(family, config)
-    dialect = next(d for d in family.dialects if d.name == upstream(family, against).dialect)
+    dialect = next(d for d in family.dialects if d.name == upstream(family, against).spelling(config))
     path = save_safetensors(folder / "source.safetensors", spelled(dialect, weights))
     done = run(local(path), Options(output=folder / "artifact.pth", load_check=False, report=False, force=True,
                                     layout=family.layouts[0].name, registry=folder / "registry.json"))
