@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from support import SMALL
-from toy import TOY
+from toy import OLDER, SEPARATE, TOY, Config
 from zooconv_zoo.convnext import FAMILY
 
 from zooconv import CheckFailed, UsageError, convert
@@ -19,6 +19,7 @@ from zooconv.parity import EXACT, parity
 from zooconv.registry import Registry
 from zooconv.subject import subjects
 from zooconv.testing.checkpoints import lively_weights, save_pth, save_safetensors, spelled
+from zooconv.testing.prove import prove
 from zooconv.upstream import code, import_package
 
 DIALECTS = {d.name: d for d in FAMILY.dialects}
@@ -149,6 +150,29 @@ def test_a_family_of_another_makers_is_proved_the_same_way(work, install, zoocon
     result = measured(path, layout="plain")
     assert result.passed
     assert 0 < max(d.relative for d in result.differences) < EXACT
+
+
+@pytest.fixture
+def aged(install, monkeypatch):
+    """The toy, with an upstream that spells its small members in another way than the others."""
+    install("toy")
+    family = replace(TOY, dialects=[SEPARATE, OLDER], upstreams={"toy": "toy:Aged"})
+    monkeypatch.setattr("toy.TOY", family)
+    return family
+
+
+@pytest.mark.parametrize(("dim", "dialect", "told"), [
+    (2, OLDER, "older names"), (2, SEPARATE, "separate names, spelled as older's"),
+    (4, SEPARATE, "separate names"), (4, OLDER, "older names, spelled as separate's")])
+def test_a_member_is_held_against_an_upstream_in_the_spelling_that_it_has_there(work, aged, dim, dialect, told):
+    save_pth(work / "toy.pth", spelled(dialect, lively_weights(aged, Config(dim))))
+    result = measured(work / "toy.pth", layout="plain")
+    assert (result.passed, result.spelled) == (True, told)
+
+
+def test_a_member_is_proved_in_the_spelling_that_it_has_there(work, aged):
+    result, faults, score = prove(aged, Config(2), "toy", work)
+    assert (result.passed, result.spelled, faults, score.survivors) == (True, "older names", [], [])
 
 
 # -- the record --------------------------------------------------------------------------------------------------------

@@ -141,6 +141,19 @@ class Shallow(Separate):
         return {"patches": module.patch(images)}
 
 
+OLDER = Dialect("older", [*SEPARATE.rules[:2], rename("ln.{wb}", "norm.{wb}"), *keep("patch.{wb}")])
+
+
+class Aged(Separate):
+    """An upstream that spells its smaller members in an older way."""
+
+    def spelling(self, config):
+        return "older" if config.dim < 4 else "separate"
+
+    def inside(self, name):
+        return name.replace("ln.", "norm.")
+
+
 def other_backbone(config):
     from torch import nn
 

@@ -149,7 +149,7 @@ def default_upstream(found: Fit) -> str:
     """The upstream whose names the source has, else the family's first. Raises UsageError where it has none."""
     family = found.family
     for name in family.upstreams:
-        if upstream(family, name).dialect == found.dialect.name:
+        if upstream(family, name).spelling(found.config) == found.dialect.name:
             return name
     return next(iter(family.upstreams), "an upstream")
 
@@ -173,7 +173,7 @@ def _theirs(found: Fit, other: Upstream, name: str, source: Mapping[str, LazyTen
     shapes = {n: value.shape for n, value in spelled.items()}
     whole = {n: Leaf(spec.shape, spec.dtype, n) for n, spec in found.table.items()}
     unmade = {other.inside(n) for n in dialect.from_canonical(whole).made if n not in spelled}
-    respelled = found.dialect.name != other.dialect
+    respelled = found.dialect.name != dialect.name
 
     def build() -> nn.Module:
         try:
@@ -196,18 +196,18 @@ def _ours(ours: Fit, given: Weights) -> _Side:
 
 def _spelled(found: Fit, other: Upstream) -> Mapping[str, Expr]:
     """The source's tensors in the upstream's names: its own where they are, else by the tables."""
-    if found.dialect.name == other.dialect:
+    if found.dialect.name == other.spelling(found.config):
         return {n: found.sources[n] for firing in found.translation.fired for n in firing.taken}
     return _dialect(found, other).from_canonical(found.canonical).made
 
 
 def _spelling(found: Fit, other: Upstream) -> str:
-    own = found.dialect.name == other.dialect
-    return f"{found.dialect.name} names" + ("" if own else f", spelled as {other.dialect}'s")
+    wanted = other.spelling(found.config)
+    return f"{found.dialect.name} names" + ("" if found.dialect.name == wanted else f", spelled as {wanted}'s")
 
 
 def _dialect(found: Fit, other: Upstream) -> Dialect:
-    return next(d for d in found.family.dialects if d.name == other.dialect)
+    return next(d for d in found.family.dialects if d.name == other.spelling(found.config))
 
 
 # -- running them ----------------------------------------------------------------------------------------------------

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class Upstream(Protocol):
     """A package's own implementation of a family; the family names it as `module:Class` in its `upstreams`.
 
-    `package` is what pip installs and Python imports, `dialect` how its files name the tensors. `absent` says, for an
-    output that `outputs` leaves out, why: what the reference backbone calls so is another thing here, by design.
-    `toy` is the config that it is tried on where it cannot build the family's.
+    `package` is what pip installs and Python imports, `dialect` how its files name the tensors (`spelling`, where that
+    depends on the member). `absent` says, for an output that `outputs` leaves out, why: what the reference backbone
+    calls so is another thing here, by design. `toy` is the config that it is tried on where it cannot build the family's.
     """
 
     package: ClassVar[str]
@@ -37,6 +37,10 @@ class Upstream(Protocol):
         `shapes` are the tensors that it will be given, in its own names. Raises ValueError, saying why, for a config
         that the package cannot build.
         """
+
+    def spelling(self, config: Any) -> str:
+        """The dialect of the package's files of a member: mostly one for all."""
+        return self.dialect
 
     def inside(self, name: str) -> str:
         """What the module calls a tensor that its files call `name`: mostly the same."""

@@ -46,7 +46,7 @@ def prove(family: Family[Any], config: Any, against: str, folder: Path, *,
     no names for some part of this member, so that its files could only be another one's.
     """
     weights = lively_weights(family, config)
-    dialect = next(d for d in family.dialects if d.name == upstream(family, against).dialect)
+    dialect = next(d for d in family.dialects if d.name == upstream(family, against).spelling(config))
     path = save_safetensors(folder / "source.safetensors", spelled(dialect, weights))
     done = run(local(path), Options(output=folder / "artifact.pth", load_check=False, report=False, force=True,
                                     layout=family.layouts[0].name, registry=folder / "registry.json"))
