@@ -1,0 +1,163 @@
+"""ResNet as plain torch, with the canonical names: what a converted file means, to be read beside the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+from torch import Tensor, nn
+from torch.nn.functional import max_pool2d, relu
+
+from .family import ResNetConfig
+
+STAGES = ("res2", "res3", "res4", "res5")
+
+
+class OutputShape(NamedTuple):
+    """Channels of a feature map, and how many pixels of the image one of its pixels spans."""
+
+    channels: int
+    stride: int
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm, which can be frozen: then it goes by its running statistics in training, too, and keeps them."""
+
+    frozen = False
+
+    def freeze(self) -> None:
+        self.frozen = True
+        self.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        return super().train(mode and not self.frozen)
+
+
+class Conv(nn.Conv2d):
+    """A convolution without a bias, and the batch norm after it."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(inputs, outputs, size, stride, padding=size // 2, groups=groups, bias=False)
+        self.norm = BatchNorm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(super().forward(x))
+        return out
+
+
+class Block(nn.Module):
+    """A residual beside a shortcut: the identity, or a 1x1 convolution where the channels change."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.shortcut = Conv(inputs, outputs, 1, stride) if inputs != outputs else None
+
+    def residual(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return relu(self.residual(x) + (x if self.shortcut is None else self.shortcut(x)))
+
+
+class Basic(Block):
+    """Two 3x3 convolutions (Fig. 5 of the paper, left); the stride is the first one's."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__(inputs, outputs, stride)
+        self.conv1 = Conv(inputs, outputs, 3, stride)
+        self.conv2 = Conv(outputs, outputs, 3)
+
+    def residual(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv2(relu(self.conv1(x)))
+        return out
+
+
+class Bottleneck(Block):
+    """1x1, 3x3 in groups, 1x1 (Fig. 5 of the paper, right; Fig. 3c of ResNeXt's)."""
+
+    def __init__(self, inputs: int, width: int, outputs: int, stride: int, groups: int, stride_in_1x1: bool) -> None:
+        super().__init__(inputs, outputs, stride)
+        self.conv1 = Conv(inputs, width, 1, stride if stride_in_1x1 else 1)
+        self.conv2 = Conv(width, width, 3, 1 if stride_in_1x1 else stride, groups)
+        self.conv3 = Conv(width, outputs, 1)
+
+    def residual(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv3(relu(self.conv2(relu(self.conv1(x)))))
+        return out
+
+
+class Stem(nn.Module):
+    """A 7x7 convolution and a pooling layer: a quarter of the image, each way."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = Conv(3, channels, 7, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return max_pool2d(relu(self.conv1(x)), kernel_size=3, stride=2, padding=1)
+
+
+class ResNet(nn.Module):
+    """The backbone of a config.
+
+    `forward` takes images (N, 3, H, W) and returns, of stem and res2 … res5, those in `out_features`: res{s} is
+    (N, out_channels * 2^(s-2), H/2^s, W/2^s). `stride_in_1x1` says where a bottleneck has its stride, as
+    MODEL.RESNETS.STRIDE_IN_1X1 does: in the 3x3 convolution for weights from torchvision, timm and transformers, in the
+    first 1x1 for the original ones of the paper's authors (MSRA).
+    """
+
+    def __init__(self, config: ResNetConfig, *, stride_in_1x1: bool = False,
+                 out_features: Sequence[str] = STAGES) -> None:
+        super().__init__()
+        self.stem = Stem(config.stem_channels)
+        self.shapes = {"stem": OutputShape(config.stem_channels, 4)}
+        inputs = config.stem_channels
+        for s, (name, depth) in enumerate(zip(STAGES, config.depths, strict=True)):
+            outputs, width = config.out_channels << s, config.groups * config.width_per_group << s
+            stage = nn.Sequential()
+            for b in range(depth):
+                stride = 2 if s > 0 and b == 0 else 1
+                stage.append(Bottleneck(inputs, width, outputs, stride, config.groups, stride_in_1x1)
+                             if config.bottleneck else Basic(inputs, outputs, stride))
+                inputs = outputs
+            self.add_module(name, stage)
+            self.shapes[name] = OutputShape(outputs, 4 << s)
+        self.out_features = tuple(out_features)
+
+    def output_shape(self) -> dict[str, OutputShape]:
+        """What `forward` returns, before it does."""
+        return {name: self.shapes[name] for name in self.out_features}
+
+    def freeze(self, at: int, *, norms: bool = True) -> Self:
+        """Let the first `at` parts, of which the stem is the first, learn nothing: MODEL.BACKBONE.FREEZE_AT.
+
+        With `norms`, no norm of the others learns either: MODEL.RESNETS.NORM: FrozenBN.
+        """
+        for i, part in enumerate(self.children()):
+            if i < at:
+                part.requires_grad_(False)
+            for norm in part.modules():
+                if isinstance(norm, BatchNorm) and (norms or i < at):
+                    norm.freeze()
+        return self
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        features: dict[str, Tensor] = {}
+        for name, part in self.named_children():
+            x = part(x)
+            features |= {name: x} if name in self.out_features else {}
+            if len(features) == len(self.out_features):
+                break
+        return features
+
+    def outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """Everything that a tensor of the backbone takes part in: the stem and all stages."""
+        x, features = images, {}
+        for name, part in self.named_children():
+            features[name] = x = part(x)
+        return features
+
+
+def build(config: ResNetConfig) -> ResNet:
+    """The reference module of a config."""
+    return ResNet(config)

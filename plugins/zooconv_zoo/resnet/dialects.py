@@ -1,0 +1,57 @@
+"""How each upstream spells a ResNet. Left: its name; right: the canonical one, which is Detectron2's."""
+
+from __future__ import annotations
+
+from zooconv import Dialect, drop, keep, rename
+
+CANONICAL = [
+    *keep("res{s}.{b}.conv{j}.weight",
+          "res{s}.{b}.conv{j}.norm.{bn}",
+          "res{s}.{b}.shortcut.weight",
+          "res{s}.{b}.shortcut.norm.{bn}",
+          "stem.conv1.weight",
+          "stem.conv1.norm.{bn}"),
+]
+
+COUNTER = "counter, which takes no part in what a model computes"
+HEAD = "projection head of self-supervised training"
+
+# pytorch/vision torchvision/models/resnet.py, and everybody who kept its names: timm/models/resnet.py, OpenMMLab
+# (mmpretrain/models/backbones/resnet.py, under "backbone."), MoCo ("module.encoder_q."), SwAV, SimSiam, DINO, and the
+# detectors of torchvision and DETR ("backbone.body.", "backbone.0.body."), whose frozen norms have no counter.
+TORCHVISION = Dialect("torchvision", [
+    rename("layer{s}.{b}.conv{j}.weight",       "res{s+1}.{b}.conv{j}.weight"),
+    rename("layer{s}.{b}.bn{j}.{bn}",           "res{s+1}.{b}.conv{j}.norm.{bn}"),
+    rename("layer{s}.{b}.downsample.0.weight",  "res{s+1}.{b}.shortcut.weight"),
+    rename("layer{s}.{b}.downsample.1.{bn}",    "res{s+1}.{b}.shortcut.norm.{bn}"),
+    rename("conv1.weight",                      "stem.conv1.weight"),
+    rename("bn1.{bn}",                          "stem.conv1.norm.{bn}"),
+    drop("layer{s}.{b}.bn{j}.num_batches_tracked", COUNTER),
+    drop("layer{s}.{b}.downsample.1.num_batches_tracked", COUNTER),
+    drop("bn1.num_batches_tracked", COUNTER),
+    drop("fc.{wb}", "classifier"),
+    # facebookresearch/moco moco/builder.py (v2), facebookresearch/simsiam simsiam/builder.py: layers for a classifier
+    drop("fc.{i}.{bn}", HEAD),
+    drop("fc.{i}.num_batches_tracked", HEAD),
+    # facebookresearch/swav src/resnet50.py
+    drop("projection_head.{i}.{bn}", HEAD),
+    drop("projection_head.{i}.num_batches_tracked", HEAD),
+    drop("prototypes.weight", HEAD),
+])
+
+# huggingface/transformers models/resnet/modeling_resnet.py, as files on the hub have it: ResNetModel bare,
+# ResNetForImageClassification under "resnet."
+TRANSFORMERS = Dialect("transformers", [
+    rename("encoder.stages.{s}.layers.{b}.layer.{j}.convolution.weight",   "res{s+2}.{b}.conv{j+1}.weight"),
+    rename("encoder.stages.{s}.layers.{b}.layer.{j}.normalization.{bn}",   "res{s+2}.{b}.conv{j+1}.norm.{bn}"),
+    rename("encoder.stages.{s}.layers.{b}.shortcut.convolution.weight",    "res{s+2}.{b}.shortcut.weight"),
+    rename("encoder.stages.{s}.layers.{b}.shortcut.normalization.{bn}",    "res{s+2}.{b}.shortcut.norm.{bn}"),
+    rename("embedder.embedder.convolution.weight",                         "stem.conv1.weight"),
+    rename("embedder.embedder.normalization.{bn}",                         "stem.conv1.norm.{bn}"),
+    drop("encoder.stages.{s}.layers.{b}.layer.{j}.normalization.num_batches_tracked", COUNTER),
+    drop("encoder.stages.{s}.layers.{b}.shortcut.normalization.num_batches_tracked", COUNTER),
+    drop("embedder.embedder.normalization.num_batches_tracked", COUNTER),
+    drop("classifier.1.{wb}", "classifier"),
+])
+
+DIALECTS = [TORCHVISION, TRANSFORMERS]
