@@ -105,6 +105,16 @@ def test_what_cannot_be_checked_is_said(install, monkeypatch):
     assert told["computes what toy computes, and wrong conversions are caught"] == "no_such_package is not installed"
 
 
+def test_a_layout_that_refuses_the_toy_is_not_asked_to_hold_it(install, monkeypatch):
+    install("toy")
+    picky = replace(TOY, layouts=[PLAIN, replace(PLAIN, names=("picky",), refuses=lambda config: "it is too small")])
+    monkeypatch.setattr("toy.TOY", picky)
+    (road,) = [check for check in checks(picky) if "whole road" in check.title]
+    road.run()
+    with pytest.raises(AssertionError, match="no layout can be made of it"):
+        next(c for c in checks(replace(picky, layouts=picky.layouts[1:])) if "whole road" in c.title).run()
+
+
 # -- wrong conversions -------------------------------------------------------------------------------------------------
 
 

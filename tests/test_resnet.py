@@ -117,6 +117,11 @@ def test_c4_refuses_what_its_head_cannot_hold(variant, told):
     assert told in caught.value.why[0]
 
 
+def test_a_layout_that_refuses_a_model_is_not_shown_for_it(zooconv):
+    shown = {name: zooconv("show", name, "--json").json["layouts"] for name in ("resnet18_tv", "resnet50_tv")}
+    assert set(shown["resnet50_tv"]) - set(shown["resnet18_tv"]) == {"c4"}
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_layout_of_every_size_is_planned_or_refused_with_a_reason(layout, variant):

@@ -23,7 +23,8 @@ class Upstream(Protocol):
 
     `package` is what pip installs and Python imports, `dialect` how its files name the tensors (`spelling`, where that
     depends on the member). `absent` says, for an output that `outputs` leaves out, why: what the reference backbone
-    calls so is another thing here, by design. `toy` is the config that it is tried on where it cannot build the family's.
+    calls so is another thing here, by design. `toy` is the config that it is tried on where it cannot build the
+    family's.
     """
 
     package: ClassVar[str]

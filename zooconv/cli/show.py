@@ -26,15 +26,16 @@ def show(out: Output, name: Annotated[str, typer.Argument(help="A model of the z
         raise UsageError(f"{name} is no model of the zoo", next=f"zooconv fetch-convert {name} --dry-run")
     model, known = source.model, family(source.model.family)
     config = known.variants[model.variant]
+    layouts = [name for layout in known.layouts if not layout.refusal(config) for name in layout.names]
     text = facts(
         ("name", model.name), ("also", ", ".join(model.aliases)),
         ("is", f"{known.title} {model.variant}  ({config_text(config)})"),
         ("source", f"https://huggingface.co/{model.repo}  ({model.mb} MB)"), ("licence", model.license),
         ("input", f"{model.input} x {model.input}, mean {_triple(model.mean)}, std {_triple(model.std)}, on 0..1, RGB"),
-        ("mind", model.note), ("layouts", ", ".join(known.layout_names)),
+        ("mind", model.note), ("layouts", ", ".join(layouts)),
         ("next", f"zooconv fetch-convert {model.name} --layout …"),
     )
-    out.result({**asdict(model), "config": config_facts(config), "layouts": list(known.layout_names)}, text, model.repo)
+    out.result({**asdict(model), "config": config_facts(config), "layouts": layouts}, text, model.repo)
 
 
 def _triple(values: tuple[float, ...]) -> str:

@@ -25,8 +25,8 @@ OFFICIAL = Dialect("official", [
     drop("head.{wb}", "classifier"),
 ])
 
-# huggingface/pytorch-image-models timm/models/focalnet.py: pointwise layers are 1x1 convolutions; a stage begins with its
-# patch embedding
+# huggingface/pytorch-image-models timm/models/focalnet.py: pointwise layers are 1x1 convolutions; a stage begins with
+# its patch embedding
 pointwise = reshape("o i 1 1 -> o i", "o -> o")
 TIMM_RULES = [
     *keep("layers.{s}.blocks.{b}.modulation.h.{wb}"),

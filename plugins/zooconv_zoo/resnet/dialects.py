@@ -18,7 +18,8 @@ HEAD = "projection head of self-supervised training"
 
 # pytorch/vision torchvision/models/resnet.py, and everybody who kept its names: timm/models/resnet.py, OpenMMLab
 # (mmpretrain/models/backbones/resnet.py, under "backbone."), MoCo ("module.encoder_q."), SwAV, SimSiam, DINO, and the
-# detectors of torchvision and DETR ("backbone.body.", "backbone.0.body."), whose frozen norms have no counter.
+# detectors of torchvision and DETR ("backbone.body.", "backbone.0.body."), whose frozen norms have no counter. Names do
+# not tell where a bottleneck has its stride: all of these have it in the 3x3, but OpenMMLab's *_caffe files in the 1x1.
 TORCHVISION = Dialect("torchvision", [
     rename("layer{s}.{b}.conv{j}.weight",       "res{s+1}.{b}.conv{j}.weight"),
     rename("layer{s}.{b}.bn{j}.{bn}",           "res{s+1}.{b}.conv{j}.norm.{bn}"),

@@ -11,7 +11,7 @@ from .family import ResNetConfig, tensors
 
 Keys = dict[str, object]
 NOTE = ("STRIDE_IN_1X1 must be False: with Detectron2's default, True, the same file loads without a warning, and the "
-        "features are a third off")
+        "features are about 30 % off")
 
 
 def keys(builder: str, **resnets: object) -> Callable[[ResNetConfig], Keys]:
