@@ -16,9 +16,16 @@ from zooconv.upstream import import_package
 
 FAMILIES = families()
 DTYPE = {dtype.torch: name for name, dtype in DTYPES.items()}
+
+
+def has_names_for(dialect, table):
+    """Some dialects spell a part of their family: the members without squeeze-excitation, or without layer scale."""
+    whole = {name: Leaf(spec.shape, spec.dtype, name) for name, spec in table.items()}
+    return not dialect.from_canonical(whole).unmatched
+
+
 EVERY = [(family, dialect, name) for family in FAMILIES for dialect in family.dialects
-         for name, config in family.variants.items()
-         if not any(dialect.lacking(tensor) for tensor in family.table(config))]  # some have names for a part only
+         for name, config in family.variants.items() if has_names_for(dialect, family.table(config))]
 # How timm's architectures are called that a family may have; whatever else it takes for its own is a mistake.
 TIMM = {"convnext": ("convnext_", "test_convnext"), "convnextv2": ("convnextv2_",), "swin": ("swin_",),
         "swinv2": ("swinv2_",),
