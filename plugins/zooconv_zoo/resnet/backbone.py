@@ -41,49 +41,36 @@ class Conv(nn.Conv2d):
         self.norm = BatchNorm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.norm(super().forward(x))
-        return out
+        return self.norm(super().forward(x))  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
-    """A residual beside a shortcut: the identity, or a 1x1 convolution where the channels change."""
+    """Convolutions with a ReLU after each, beside a shortcut: the identity, or a 1x1 convolution to other channels."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, *convs: Conv) -> None:
         super().__init__()
         self.shortcut = Conv(inputs, outputs, 1, stride) if inputs != outputs else None
-
-    def residual(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        for j, conv in enumerate(convs, start=1):
+            self.add_module(f"conv{j}", conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        return relu(self.residual(x) + (x if self.shortcut is None else self.shortcut(x)))
+        *inner, last = (part for name, part in self.named_children() if name != "shortcut")
+        y = x
+        for conv in inner:
+            y = relu(conv(y))
+        return relu(last(y) + (x if self.shortcut is None else self.shortcut(x)))
 
 
-class Basic(Block):
-    """Two 3x3 convolutions (Fig. 5 of the paper, left); the stride is the first one's."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__(inputs, outputs, stride)
-        self.conv1 = Conv(inputs, outputs, 3, stride)
-        self.conv2 = Conv(outputs, outputs, 3)
-
-    def residual(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv2(relu(self.conv1(x)))
-        return out
+def basic(inputs: int, outputs: int, stride: int) -> Block:
+    """Two 3x3 convolutions (Fig. 5 of the paper, left)."""
+    return Block(inputs, outputs, stride, Conv(inputs, outputs, 3, stride), Conv(outputs, outputs, 3))
 
 
-class Bottleneck(Block):
+def bottleneck(inputs: int, width: int, outputs: int, stride: int, groups: int, *, stride_in_1x1: bool) -> Block:
     """1x1, 3x3 in groups, 1x1 (Fig. 5 of the paper, right; Fig. 3c of ResNeXt's)."""
-
-    def __init__(self, inputs: int, width: int, outputs: int, stride: int, groups: int, stride_in_1x1: bool) -> None:
-        super().__init__(inputs, outputs, stride)
-        self.conv1 = Conv(inputs, width, 1, stride if stride_in_1x1 else 1)
-        self.conv2 = Conv(width, width, 3, 1 if stride_in_1x1 else stride, groups)
-        self.conv3 = Conv(width, outputs, 1)
-
-    def residual(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv3(relu(self.conv2(relu(self.conv1(x)))))
-        return out
+    first, second = (stride, 1) if stride_in_1x1 else (1, stride)
+    return Block(inputs, outputs, stride, Conv(inputs, width, 1, first), Conv(width, width, 3, second, groups),
+                 Conv(width, outputs, 1))
 
 
 class Stem(nn.Module):
@@ -117,8 +104,8 @@ class ResNet(nn.Module):
             stage = nn.Sequential()
             for b in range(depth):
                 stride = 2 if s > 0 and b == 0 else 1
-                stage.append(Bottleneck(inputs, width, outputs, stride, config.groups, stride_in_1x1)
-                             if config.bottleneck else Basic(inputs, outputs, stride))
+                stage.append(bottleneck(inputs, width, outputs, stride, config.groups, stride_in_1x1=stride_in_1x1)
+                             if config.bottleneck else basic(inputs, outputs, stride))
                 inputs = outputs
             self.add_module(name, stage)
             self.shapes[name] = OutputShape(outputs, 4 << s)
