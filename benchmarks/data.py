@@ -46,7 +46,7 @@ def proof_files(folder: Path, variant: str) -> None:
     source = folder / f"{variant}.safetensors"
     timm = next(d for d in FAMILY.dialects if d.name == "timm")
     save_safetensors(source, spelled(timm, lively_weights(FAMILY, FAMILY.variants[variant])))
-    convert(source, output=folder, load_check=False, force=True, report=False)
+    convert(source, output=folder, registry=folder / "registry.json", load_check=False, force=True, report=False)
 
 
 if __name__ == "__main__":
