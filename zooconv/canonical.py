@@ -7,16 +7,12 @@ timm, by transformers and by their authors have the same one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
 
 from zooconv.digest import TensorDigest, tree_digest
 from zooconv.mapping.expr import Expr, Leaf, bytes_of, evaluate, leaves
 from zooconv.reread import tensor_digests
 from zooconv.tensor import LazyTensor, array_bytes
-
-if TYPE_CHECKING:
-    from zooconv.tensor import Array
 
 
 def canonical_digest(canonical: Mapping[str, Expr], tensors: Mapping[str, LazyTensor]) -> str:
@@ -33,7 +29,8 @@ def canonical_digests(canonical: Mapping[str, Expr], tensors: Mapping[str, LazyT
     `known` has the SHA-256 of expressions that were hashed already, up to their shape; the others are made from
     `tensors`, the source's.
     """
-    return tuple(TensorDigest(name, value.dtype, value.shape, known.get(bytes_of(value)) or _sha256(value, tensors))
+    return tuple(TensorDigest(name, value.dtype, value.shape,
+                              known.get(bytes_of(value)) or expression_sha256(value, tensors))
                  for name, value in canonical.items())
 
 
@@ -42,10 +39,6 @@ def leaf_digests(digests: Iterable[TensorDigest]) -> dict[Expr, str]:
     return {Leaf(d.shape, d.dtype, d.name): d.sha256 for d in digests}
 
 
-def expression_sha256(value: Expr, load: Callable[[str], Array]) -> str:
-    """SHA-256 of an expression's value; `load` gives a tensor's array by name."""
-    return hashlib.sha256(array_bytes(evaluate(value, load))).hexdigest()
-
-
-def _sha256(value: Expr, tensors: Mapping[str, LazyTensor]) -> str:
-    return expression_sha256(value, lambda name: tensors[name].array())
+def expression_sha256(value: Expr, tensors: Mapping[str, LazyTensor]) -> str:
+    """SHA-256 of an expression's value over a file's tensors."""
+    return hashlib.sha256(array_bytes(evaluate(value, lambda name: tensors[name].array()))).hexdigest()

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from zooconv.atomic import write_text
-from zooconv.certificate import Certificate, certificate_path, check_certificate, read_certificate
+from zooconv.certificate import certificate_path, check_certificate, read_certificate
 from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.family import config_facts, config_text
 from zooconv.output import megabytes, some
@@ -19,7 +19,7 @@ from zooconv.parity import parity
 from zooconv.registry import Content, Converter, File, Sha256, SourceRecord
 from zooconv.subject import Subject, record_parity
 from zooconv.upstream import package_version
-from zooconv.verify import verify
+from zooconv.verify import unrecorded, verify
 
 Status = Literal["verified", "failed", "not verified"]
 
@@ -101,7 +101,8 @@ def make_card(subject: Subject, against: Iterable[str] = (), *, memory: int | No
         dropped={name: row.dropped for name, row in certificate.sources.items() if row.dropped is not None},
         fresh=[name for name, row in certificate.targets.items() if isinstance(row.made, dict) and "fill" in row.made],
         checks={"file": _finding([] if outcome.status == "ok" else [f"{outcome.status}: {outcome.why}"]),
-                "certificate": _finding(_certificate_faults(subject, certificate, record.output.certificate))},
+                "certificate": _finding(unrecorded(certificate, record)
+                                        or check_certificate(certificate, subject.source, subject.artifact))},
         parity=proofs, environment=environment(found.family.upstreams),
     )
 
@@ -128,12 +129,6 @@ def environment(upstreams: Iterable[str] = ()) -> dict[str, str]:
 
 def _finding(faults: list[str]) -> Finding:
     return Finding(status="failed" if faults else "verified", why=faults[:20])
-
-
-def _certificate_faults(subject: Subject, certificate: Certificate, recorded: str | None) -> list[str]:
-    if certificate.sha256 != recorded:
-        return ["it is not the one that was recorded"]
-    return check_certificate(certificate, subject.source, subject.artifact)
 
 
 def _proof(subject: Subject, name: str, memory: int | None) -> Proof:

@@ -210,6 +210,6 @@ def _not_made(expressions: Mapping[str, Expr], wanted: Mapping[str, Tensor], giv
     for name, value in expressions.items():
         inner = bytes_of(value)
         sha256 = (given[inner.name].sha256 if isinstance(inner, Leaf)
-                  else expression_sha256(value, lambda name: tensors[name].array()))
+                  else expression_sha256(value, tensors))
         if sha256 != wanted[name].sha256:
             yield f"{name}: {value} is not it"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from zooconv.atomic import Draft
 from zooconv.audit import Audit
-from zooconv.canonical import canonical_digests, leaf_digests
+from zooconv.canonical import canonical_digests, expression_sha256, leaf_digests
 from zooconv.checkpoint.open import Checkpoint
 from zooconv.checkpoint.write import Writer
 from zooconv.digest import FileDigest, TensorDigest, crc32, tree_digest
@@ -194,7 +194,7 @@ def _check_dropped(plan: Plan, sha256: Mapping[str, str]) -> None:
     odd = [f"{name} differs from {other}, whose second name it should be" for name, other in plan.same_as.items()
            if sha256[name] != sha256.get(other)]
     odd += [f"{name} is not {value}" for name, value in plan.known.items()
-            if sha256[name] != hashlib.sha256(array_bytes(evaluate(value))).hexdigest()]
+            if sha256[name] != expression_sha256(value, {})]
     if odd:
         raise CheckFailed(f"{len(odd)} tensors would be lost: layout {plan.layout.name} has no place for them",
                           why=odd[:20], next=f"zooconv layouts {plan.family.name}  (for one that has)")

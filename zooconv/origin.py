@@ -14,7 +14,7 @@ from zooconv.names import HubSource
 from zooconv.registry import Record, Registry
 
 if TYPE_CHECKING:
-    from zooconv.hub import Hub
+    from zooconv.hub import Fetched, Hub
 
 
 @contextmanager
@@ -27,25 +27,29 @@ def source_of(record: Record, registry: Registry, *, given: Path | None = None,
     it is nowhere, CheckFailed where it has other bytes.
     """
     options = record.converter.options
-    path = given or (_fetched(record, hub) if record.source.type == "hf" else _found(record, registry))
+    fetched = _fetched(record, hub) if given is None and record.source.type == "hf" else None
+    path = fetched.path if fetched else given or _found(record, registry)
     with open_checkpoint(path, ema=options.get("ema"), key=options.get("key")) as checkpoint:
         recorded = {file.sha256 for file in record.source.files}
-        if strange := [file.path for file in checkpoint.files if file_sha256(file.path).sha256 not in recorded]:
-            raise CheckFailed(f"{strange[0]} is not what {record.path} was made of",
-                              why=[f"recorded: sha256 {record.source.files[0].sha256}",
-                                   f"found:    sha256 {file_sha256(strange[0]).sha256}"],
-                              next="name the source: --source FILE")
+        found = ({digest.file: digest.sha256 for digest in fetched.files} if fetched  # fetching has hashed them
+                 else {str(file.path): file_sha256(file.path).sha256 for file in checkpoint.files})
+        for name, sha256 in found.items():
+            if sha256 not in recorded:
+                raise CheckFailed(f"{name} is not what {record.path} was made of",
+                                  why=[f"recorded: sha256 {record.source.files[0].sha256}",
+                                       f"found:    sha256 {sha256}"],
+                                  next="name the source: --source FILE")
         yield checkpoint
 
 
-def _fetched(record: Record, hub: Hub | None) -> Path:
+def _fetched(record: Record, hub: Hub | None) -> Fetched:
     from zooconv.hub import Hub
 
     source = record.source
     assert source.repo is not None
     assert source.revision is not None
     wanted = HubSource(source.repo, source.revision, (source.files[0].file,), source.repo)
-    return (hub or Hub()).fetch(wanted).path
+    return (hub or Hub()).fetch(wanted)
 
 
 def _found(record: Record, registry: Registry) -> Path:

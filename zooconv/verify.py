@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from zooconv.certificate import certificate_path, check_certificate, read_certificate
+from zooconv.certificate import Certificate, certificate_path, check_certificate, read_certificate
 from zooconv.checkpoint.open import open_checkpoint
 from zooconv.digest import file_sha256, tree_digest
 from zooconv.errors import CheckFailed, SourceUnavailable, ZooError
@@ -53,13 +53,18 @@ def certificate_faults(registry: Registry, record: Record, source: Path | None =
     """
     path = registry.artifact(record)
     certificate = read_certificate(certificate_path(path))
-    if certificate.sha256 != record.output.certificate:
-        return ["it is not the one that was recorded"]
+    if faults := unrecorded(certificate, record):
+        return faults
     try:
         with source_of(record, registry, given=source, hub=hub) as origin, open_checkpoint(path) as artifact:
             return check_certificate(certificate, origin, artifact)
     except (SourceUnavailable, CheckFailed) as error:
         return [str(error)]
+
+
+def unrecorded(certificate: Certificate, record: Record) -> list[str]:
+    """What is wrong with a certificate before either file is opened: it is another than the recorded one."""
+    return [] if certificate.sha256 == record.output.certificate else ["it is not the one that was recorded"]
 
 
 def _one(registry: Registry, record: Record) -> tuple[Status, str]:

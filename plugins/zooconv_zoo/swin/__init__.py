@@ -9,14 +9,8 @@ from typing import Any
 from zooconv import Family, hookimpl
 
 from .dialects import DIALECTS
-from .family import REFUSALS, TOY, VARIANTS, SwinConfig, derived, infer, tensors
+from .family import REFUSALS, TOY, VARIANTS, derived, image, infer, tensors
 from .layouts import LAYOUTS
-
-
-def image(config: SwinConfig) -> tuple[int, int]:
-    """Whole windows in every stage, and in the last one more than one: there Detectron2 shifts, and others do not."""
-    return 64 * config.window, 96 * config.window
-
 
 FAMILY = Family(
     name="swin", title="Swin Transformer", infer=infer, tensors=tensors, derived=derived, variants=VARIANTS, toy=TOY,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isqrt
+from typing import Any
 
 from zooconv import Derived, Refusal, Shapes, TensorSpec
 
@@ -78,6 +79,11 @@ def derived(config: SwinConfig) -> Iterator[Derived]:
     for s, depth in enumerate(config.depths):
         for b in range(depth):
             yield Derived(INDEX.format(s=s, b=b), (area, area), "relative_position_index", (config.window,) * 2)
+
+
+def image(config: Any) -> tuple[int, int]:
+    """Whole windows in every stage, and in the last one more than one: there Detectron2 shifts, and others do not."""
+    return 64 * config.window, 96 * config.window
 
 
 def _layer(name: str, weight: tuple[int, ...]) -> Iterator[TensorSpec]:

@@ -7,16 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from zooconv import Family, hookimpl
+from zooconv_zoo.swin.family import image
 
 from .dialects import DIALECTS
-from .family import TOY, VARIANTS, SwinV2Config, infer, tensors
+from .family import TOY, VARIANTS, infer, tensors
 from .layouts import LAYOUTS
-
-
-def image(config: SwinV2Config) -> tuple[int, int]:
-    """Whole windows in every stage, and in the last one more than one: there Detectron2 shifts, and others do not."""
-    return 64 * config.window, 96 * config.window
-
 
 FAMILY = Family(
     name="swinv2", title="Swin Transformer V2", infer=infer, tensors=tensors, variants=VARIANTS, toy=TOY,
