@@ -222,6 +222,42 @@ def test_an_interruption_leaves_nothing_behind(big, number):
     assert files_in(big.parent) == ["big.pth"]
 
 
+INTERRUPTED_EVERYWHERE = """
+import sys
+from pathlib import Path
+from zooconv import atomic
+
+def interrupting(after):
+    def trace(frame, event, _):
+        nonlocal after
+        if frame.f_code.co_filename == atomic.__file__ and event == "line":
+            after -= 1
+            if not after:
+                raise KeyboardInterrupt
+        return trace
+    return trace
+
+for line in range(1, 1000):
+    sys.settrace(interrupting(line))
+    try:
+        atomic.write_text(Path(sys.argv[1]) / f"{line}.txt", "whole")
+    except KeyboardInterrupt:
+        continue
+    finally:
+        sys.settrace(None)
+    break
+"""
+
+
+def test_an_interruption_at_any_line_leaves_no_draft(work):
+    """A process is interrupted before each line in turn that making, filling and naming a draft runs through."""
+    subprocess.run([sys.executable, "-c", INTERRUPTED_EVERYWHERE, work], check=True)
+    left = files_in(work)
+    assert any(name.endswith(".txt") for name in left)
+    assert all((work / name).read_text() == "whole" for name in left)
+    assert [name for name in left if name.endswith(".tmp")] == []
+
+
 def test_a_killed_run_leaves_no_final_name_and_the_next_run_finishes(big):
     for delay in (0, 0.05, 0.1):
         process = start("convert", big, "--no-load-check", cwd=big.parent)

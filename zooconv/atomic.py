@@ -2,11 +2,13 @@
 
 A draft lies beside its target under a hidden name, is synced to disk, and takes the target's name in one rename.
 After a crash at any instant the target is the old file or the new one; a draft that a killed process left behind is
-swept by the next one that writes the same target.
+swept by the next one that writes the same target. An interruption may fall between any two steps, even between making
+a draft and entering the block that would remove it, so the drafts of a process are also swept when it ends.
 """
 
 from __future__ import annotations
 
+import atexit
 import errno
 import fcntl
 import glob
@@ -22,6 +24,14 @@ from threading import Thread
 from zooconv.errors import UsageError, ZooError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LEFT: set[Path] = set()  # drafts that this process has not yet removed or given a name
+
+
+@atexit.register
+def _sweep_own() -> None:
+    for path in _LEFT:
+        with suppress(OSError):
+            path.unlink()
 
 
 class Draft:
@@ -30,6 +40,7 @@ class Draft:
     def __init__(self, target: Path) -> None:
         self.target = target
         self.path = target.with_name(f".{target.name}.{_host()}-{os.getpid()}.tmp")
+        _LEFT.add(self.path)
         try:
             self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except OSError as error:
@@ -57,8 +68,9 @@ class Draft:
 
     def sync(self) -> None:
         """Start to bring what was written onto the disk, and go on meanwhile."""
-        self._syncing = Thread(target=self._sync, daemon=True)
-        self._syncing.start()
+        thread = Thread(target=self._sync, daemon=True)
+        thread.start()
+        self._syncing = thread
 
     def _sync(self) -> None:
         try:
@@ -88,6 +100,7 @@ class Draft:
         self._join()
         os.close(self.fd)
         self.path.unlink(missing_ok=True)
+        _LEFT.discard(self.path)
 
 
 @contextmanager
