@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start: several run side by side
 
@@ -20,6 +21,9 @@ from zooconv.mapping.family import Family
 from zooconv.plugins import plugins
 from zooconv.testing.checkpoints import Arrays, random_array, random_weights, save_pth
 from zooconv.zoo import zoo
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes is the machine's affair
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +61,7 @@ def source(work: Path, official: Arrays) -> Path:
 @pytest.fixture
 def install(tmp_path_factory: pytest.TempPathFactory,
             monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Install a module of tests/ as a plugin, by an entry point, as pip would."""
+    """Install a module of tests/ as a plugin, by an entry point, as pip would; here and for processes to come."""
     folder = tmp_path_factory.mktemp("site")
 
     def install(module: str) -> None:
@@ -66,6 +70,7 @@ def install(tmp_path_factory: pytest.TempPathFactory,
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[zooconv]\n{module} = {module}\n")
         monkeypatch.syspath_prepend(folder)
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(Path(__file__).parent)]))
         _forget()
 
     yield install

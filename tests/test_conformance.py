@@ -46,7 +46,8 @@ BROKEN = {
     "a name that no file can spell": ({"name": "To y"}, "not names: ['To y']"),
     "two tensors of one name": ({"tensors": lambda config: [*TOY.tensors(config), *TOY.tensors(config)]},
                                 "tensors() names mix.weight twice"),
-    "a config that is not read back": ({"infer": lambda shapes: Config(3)}, "infer() reads Config(dim=3), of Config("),
+    "a config that is not read back": ({"infer": lambda shapes: Config(3)},
+                                      "infer() reads Config(dim=3, patch=16, scaled=False), of Config("),
     "two tensors that become one": (with_rules(
         QKV, MIX, rename("norm", "norm.weight"), rename("norm", "norm.bias"), *keep("patch.{wb}")),
         "norm.weight and norm.bias both become norm"),

@@ -255,7 +255,7 @@ def test_records_that_overlap_are_refused(tmp_path):
         read(tmp_path / "x.pth")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 10_000), st.integers(1, 255))
 def test_a_flipped_byte_never_crashes_the_reader(tmp_path_factory, at, flip):
     """Whatever the damage: the file is read, or refused in plain words."""
@@ -268,7 +268,7 @@ def test_a_flipped_byte_never_crashes_the_reader(tmp_path_factory, at, flip):
         read(folder / "flip.pth")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=60))
 def test_any_pickle_is_read_or_refused(data):
     from zooconv.checkpoint import pickle_vm

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from zooconv_zoo.convnext.dialects import TIMM, TORCHVISION
@@ -49,7 +49,6 @@ def raw(tensor):
     return bytes(tensor.reshape(-1).view(torch.uint8).numpy()) if tensor.numel() else b""
 
 
-@settings(deadline=None)
 @given(tensors(), st.booleans())
 def test_torch_loads_every_dtype_and_shape_with_and_without_mmap(tmp_path_factory, case, mmap):
     specs, data = case
@@ -66,7 +65,6 @@ def test_torch_loads_every_dtype_and_shape_with_and_without_mmap(tmp_path_factor
         assert raw(tensor) == piece
 
 
-@settings(deadline=None)
 @given(tensors())
 def test_pythons_zipfile_finds_every_record_whole_and_aligned(case):
     specs, data = case
@@ -78,7 +76,6 @@ def test_pythons_zipfile_finds_every_record_whole_and_aligned(case):
     assert all(offset % 64 == 0 for offset in writer_for("pth", specs, FACTS).offsets)
 
 
-@settings(deadline=None)
 @given(tensors().filter(lambda case: all(s.dtype != "F8_E8M0" for s in case[0])))
 def test_the_safetensors_library_loads_what_we_write(tmp_path_factory, case):
     specs, data = case
@@ -88,7 +85,6 @@ def test_the_safetensors_library_loads_what_we_write(tmp_path_factory, case):
     assert {name: raw(t) for name, t in loaded.items()} == dict(zip([s.name for s in specs], data, strict=True))
 
 
-@settings(deadline=None)
 @given(tensors(), st.sampled_from(["pth", "safetensors"]))
 def test_our_own_reader_finds_each_tensor_where_the_writer_said(tmp_path_factory, case, format_):
     specs, data = case

@@ -6,27 +6,49 @@ It has everything that a plugin has, its upstream included, and comes in through
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from zooconv import Dialect, Family, Layout, TensorSpec, Upstream, cat, drop, group_order, hookimpl, keep, merge, rename
+from zooconv import (
+    ROUNDED,
+    Change,
+    Dialect,
+    Family,
+    Layout,
+    TensorSpec,
+    Upstream,
+    cat,
+    compute,
+    drop,
+    fold_scale,
+    group_order,
+    hookimpl,
+    keep,
+    merge,
+    rename,
+    resample,
+)
 
 CANONICAL = keep("patch.{wb}", "norm.{wb}", "qkv.{wb}", "mix.weight")
 
 
 @dataclass(frozen=True)
 class Config:
-    """Channels."""
+    """Channels; the side of a patch; whether there is a gain for each channel of the result."""
 
     dim: int
+    patch: int = 16
+    scaled: bool = False
 
 
 def infer(shapes):
-    return Config(shapes["norm.weight"][0])
+    return Config(shapes["norm.weight"][0], shapes["patch.weight"][-1], "gain" in shapes)
 
 
 def tensors(config):
     dim = config.dim
-    yield TensorSpec("patch.weight", (dim, 3, 16, 16))
+    if config.scaled:
+        yield TensorSpec("gain", (dim,))
+    yield TensorSpec("patch.weight", (dim, 3, config.patch, config.patch))
     yield TensorSpec("patch.bias", (dim,))
     yield TensorSpec("norm.weight", (dim,))
     yield TensorSpec("norm.bias", (dim,))
@@ -39,13 +61,32 @@ def tensors(config):
 SEPARATE = Dialect("separate", [
     merge(["q.{wb}", "k.{wb}", "v.{wb}"], "qkv.{wb}", cat(axis=0)),
     rename("mixer", "mix.weight", group_order(1, (0, 2, 1, 3))),
-    *keep("norm.{wb}", "patch.{wb}"),
+    *keep("norm.{wb}", "patch.{wb}", "gain"),
     drop("head.{wb}", "classifier"),
 ])
-PLAIN = Layout(("plain",), "backbone.", CANONICAL, "tests/toy.py")
+PLAIN = Layout(("plain",), "backbone.", [*CANONICAL, *keep("gain")], "tests/toy.py")
 BARE = Layout(("bare",), "net.", CANONICAL, "tests/toy.py", omit={"patch.bias": "this one has no bias there"})
-TOY = Family("toy", "Toy", infer, tensors, {"two": Config(2), "four": Config(4)}, [SEPARATE], [PLAIN, BARE],
-             toy=Config(4), backbone="toy:build", upstreams={"toy": "toy:Separate"})
+FOLDED = Change("gain folded into mix", becomes=lambda config: replace(config, scaled=False), limit=ROUNDED,
+                rules=[compute(["mix.weight", "gain"], ["mix.weight"], fold_scale)])
+FORGOTTEN = Change("gain left out", becomes=FOLDED.becomes, limit=ROUNDED)
+TIGHT = Layout(("tight",), "net.", CANONICAL, "tests/toy.py", changes=[FOLDED])
+WRONG = Layout(("wrong",), "net.", CANONICAL, "tests/toy.py", changes=[FORGOTTEN])
+
+
+def to_patch(config, size):
+    return Change(f"patches of {config.patch} pixels resampled to {size}", rules=[
+        rename("patch.weight", "patch.weight", resample((2, 3), (size, size)))],
+        becomes=lambda config: replace(config, patch=size))
+
+
+def to_bgr(config, asked):
+    return Change("input channels turned round, RGB to BGR", rules=[
+        rename("patch.weight", "patch.weight", group_order(1, (2, 1, 0)))])
+
+
+TOY = Family("toy", "Toy", infer, tensors, {"two": Config(2), "four": Config(4)}, [SEPARATE], [PLAIN, BARE, TIGHT],
+             toy=Config(4), backbone="toy:build", upstreams={"toy": "toy:Separate"},
+             choices={"patch": to_patch, "bgr": to_bgr})
 
 
 @hookimpl
@@ -60,7 +101,8 @@ def build(config):
     class Block(nn.Module):
         def __init__(self, dim):
             super().__init__()
-            self.patch = nn.Conv2d(3, dim, 16, 16)
+            self.gain = nn.Parameter(torch.ones(dim)) if config.scaled else None
+            self.patch = nn.Conv2d(3, dim, config.patch, config.patch)
             self.norm = nn.LayerNorm(dim)
             self.qkv = nn.Linear(dim, 3 * dim)
             self.mix = nn.Linear(2 * dim, dim, bias=False)
@@ -70,7 +112,8 @@ def build(config):
             x = self.norm(patches.flatten(2).transpose(1, 2))
             q, k, v = self.qkv(x).chunk(3, -1)
             attended = (q @ k.transpose(1, 2)).softmax(-1) @ v
-            return {"patches": patches, "mixed": self.mix(torch.cat([x, attended], -1))}
+            mixed = self.mix(torch.cat([x, attended], -1))
+            return {"patches": patches, "mixed": mixed * self.gain if config.scaled else mixed}
 
     return Block(config.dim)
 
@@ -89,6 +132,7 @@ class Separate(Upstream):
         module.patch, module.norm = nn.Conv2d(3, dim, 16, 16), nn.LayerNorm(dim)
         module.q, module.k, module.v = (nn.Linear(dim, dim) for _ in range(3))
         module.mixer = nn.Parameter(torch.empty(dim, 2 * dim))
+        module.gain = nn.Parameter(torch.ones(dim)) if config.scaled else None
         return module
 
     def outputs(self, module, images):
@@ -98,7 +142,8 @@ class Separate(Upstream):
         x = module.norm(patches.flatten(2).transpose(1, 2))
         attended = torch.nn.functional.scaled_dot_product_attention(module.q(x), module.k(x), module.v(x), scale=1.0)
         (x0, x1), (a0, a1) = x.chunk(2, -1), attended.chunk(2, -1)
-        return {"patches": patches, "mixed": torch.cat([x0, a0, x1, a1], -1) @ module.mixer.T}
+        mixed = torch.cat([x0, a0, x1, a1], -1) @ module.mixer.T
+        return {"patches": patches, "mixed": mixed if module.gain is None else mixed * module.gain}
 
 
 # -- and what may be wrong with a family -------------------------------------------------------------------------------

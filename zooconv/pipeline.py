@@ -70,7 +70,7 @@ def run(source: Source, options: Options, *, hub: Hub | None = None,
 def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None) -> Iterator[Preview]:
     """The road up to the proved plan. Nothing is written; the checkpoint is open inside the block."""
     target = place(source, options.layout, output=options.output, format_=options.format,
-                   registry=options.registry, name=options.name)
+                   registry=options.registry, name=options.name, choices=options.choices)
     fetched, path = (None, source.path) if isinstance(source, LocalSource) else _fetched(source, hub)
     with (open_checkpoint(path, ema=options.ema, key=options.key) as checkpoint,
           auditing(checkpoint.files, wanted=fetched is None) as audit):

@@ -6,8 +6,10 @@ All of it is settled, and every objection raised, before a byte is written.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from zooconv import settings
 from zooconv.checkpoint.open import Checkpoint
@@ -40,8 +42,8 @@ class Place:
 
 
 def place(source: Source, layout: str, *, output: Path | None = None, format_: Format | None = None,
-          registry: Path | None = None, name: str | None = None) -> Place:
-    """Settle where the artifact of `source` in `layout` goes.
+          registry: Path | None = None, name: str | None = None, choices: Mapping[str, Any] | None = None) -> Place:
+    """Settle where the artifact of `source` in `layout`, with the changes that are asked for, goes.
 
     `output` is a file or a folder; without it, weights/ for a model of the hub and the working folder for a file.
     Raises UsageError for a suffix that fits no format, or a path that the registry cannot name.
@@ -49,10 +51,12 @@ def place(source: Source, layout: str, *, output: Path | None = None, format_: F
     name = artifact_name(name or source.name)
     stem = source.path.name.removesuffix(".index.json") if isinstance(source, LocalSource) else name
     stem = Path(stem).stem if isinstance(source, LocalSource) else stem
-    path, format_ = _file(output, f"{stem}_{layout}", format_, hub=isinstance(source, HubSource))
-    usual = path.name == f"{stem}_{layout}.pth"
+    asked = "_".join(option if value is True else f"{option}{value}" for option, value in (choices or {}).items())
+    whole = "_".join(filter(None, [stem, layout, asked]))
+    path, format_ = _file(output, whole, format_, hub=isinstance(source, HubSource))
     where, file = _registry(path, registry or settings.registry_path())
-    key = f"{name}/{artifact_name(layout)}" + ("" if usual else f"/{artifact_name(path.name)}")
+    own = asked if path.name == f"{whole}.pth" else artifact_name(path.name)
+    key = f"{name}/{artifact_name(layout)}" + (f"/{own}" if own else "")
     return Place(path, layout, format_, where, key, file)
 
 
