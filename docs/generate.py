@@ -38,8 +38,8 @@ def layouts() -> None:
 
     for family in _official(families()):
         cog.outl(f"\n## {family.title}\n")
-        cog.outl("| layout | mount | has not | adds | read off | pixels |")
-        cog.outl("|---|---|---|---|---|---|")
+        cog.outl("| layout | mount | has not | adds | changes | read off | pixels |")
+        cog.outl("|---|---|---|---|---|---|---|")
         config = next(iter(family.variants.values()))
         for layout in family.layouts:
             added = ", ".join(f"`{f.name}` = {f.fill:g}" for f in layout.fresh_tensors(config)) or "–"
@@ -47,11 +47,12 @@ def layouts() -> None:
                                       for d in list(family.derived(config))[:1]):
                 added += f"; {next(iter(family.derived(config))).name.rsplit('.', 1)[-1]}, from the config"
             omitted = ", ".join(f"`{name}`" for name in layout.omit) or "–"
+            changes = "; ".join(change.title for change in layout.changes) or "–"
             mean = layout.requires.pixel_mean
             pixels = f"{layout.requires.format}, mean {mean[0]:g}" if mean else f"{layout.requires.format}, as trained"
             names = " = ".join(f"`{name}`" for name in layout.names)
             mount = f"`{layout.mount}`" if layout.mount else "none"
-            cog.outl(f"| {names} | {mount} | {omitted} | {added} | {layout.source} | {pixels} |")
+            cog.outl(f"| {names} | {mount} | {omitted} | {added} | {changes} | {layout.source} | {pixels} |")
 
 
 def dialects() -> None:

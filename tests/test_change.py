@@ -187,7 +187,9 @@ def test_asking_for_what_is_there_already_changes_nothing(plain):
 def test_a_flip_of_the_input_channels_is_told_and_can_be_undone(plain):
     done = convert(plain, layout="plain", bgr=True, load_check=False)
     assert torch.equal(tensors(done.path)["backbone.patch.weight"], tensors(plain)["patch.weight"].flip(1))
-    assert done.certificate.changes == ["input channels turned round, RGB to BGR"]
+    assert done.certificate.changes == ["colour channels of the first convolution turned round"]
+    assert done.data["detectron2"]["INPUT"]["FORMAT"] == "BGR"
+    assert done.data["detectron2"]["MODEL"]["PIXEL_MEAN"] == [103.53, 116.28, 123.675]
     assert done.certificate.sources["patch.weight"].back["reorder"] == [2, 1, 0]
     assert done.preview.plan.computed == {}
 

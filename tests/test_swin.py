@@ -219,3 +219,23 @@ def test_maps_that_are_no_multiple_of_the_window_are_padded():
     shapes = {n: tuple(f.shape) for n, f in outputs(WEIGHTS, images).items()}
     assert shapes["res2"] == (1, 6, 18, 26)
     assert shapes["res5"] == (1, 48, 3, 4)
+
+
+def test_windows_of_another_size_come_from_resampled_tables_and_the_index_follows(work):
+    """As utils.py of microsoft/Swin-Transformer resamples them: bicubically, over the (2w-1)² relative positions."""
+    path = save_pth(work / "toy.pth", spelled(OFFICIAL, WEIGHTS))
+    done = convert(path, layout="mask2former", window=3, load_check=False)
+    model = torch.load(done.path)["model"]
+    for name, old in WEIGHTS.items():
+        found = model.get(f"backbone.{name}")
+        if name.endswith("relative_position_bias_table"):
+            table = torch.from_numpy(old).double().T.reshape(1, -1, 3, 3)
+            wanted = torch.nn.functional.interpolate(table, (5, 5), mode="bicubic", align_corners=False)
+            torch.testing.assert_close(found, wanted.reshape(-1, 25).T.float(), rtol=0, atol=1e-6)
+        elif found is not None:
+            assert torch.equal(found, torch.from_numpy(old))
+    index = model["backbone.layers.0.blocks.0.attn.relative_position_index"]
+    assert torch.equal(index, relative_index(3))
+    assert done.data["changes"] == ["windows of 2 places resampled to 3"]
+    assert done.data["detectron2"]["MODEL"]["SWIN"]["WINDOW_SIZE"] == 3
+    assert done.certificate.config["window"] == 3

@@ -26,6 +26,7 @@ from zooconv import (
     merge,
     rename,
     resample,
+    turn_colours,
 )
 
 CANONICAL = keep("patch.{wb}", "norm.{wb}", "qkv.{wb}", "mix.weight")
@@ -79,14 +80,9 @@ def to_patch(config, size):
         becomes=lambda config: replace(config, patch=size))
 
 
-def to_bgr(config, asked):
-    return Change("input channels turned round, RGB to BGR", rules=[
-        rename("patch.weight", "patch.weight", group_order(1, (2, 1, 0)))])
-
-
 TOY = Family("toy", "Toy", infer, tensors, {"two": Config(2), "four": Config(4)}, [SEPARATE], [PLAIN, BARE, TIGHT],
              toy=Config(4), backbone="toy:build", upstreams={"toy": "toy:Separate"},
-             choices={"patch": to_patch, "bgr": to_bgr})
+             choices={"patch": to_patch, "bgr": turn_colours("patch.weight")})
 
 
 @hookimpl

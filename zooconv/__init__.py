@@ -21,7 +21,7 @@ _HOME = {
     "zooconv.tensor": ["TensorSpec"],
     "zooconv.hookspecs": ["hookimpl"],
     "zooconv.mapping.family": ["Derived", "Family", "Fresh", "Layout", "Refusal", "Requires", "Shapes"],
-    "zooconv.mapping.change": ["ROUNDED", "Change", "fold_scale", "resample", "resample_grid"],
+    "zooconv.mapping.change": ["ROUNDED", "Change", "fold_scale", "resample", "resample_grid", "turn_colours"],
     "zooconv.mapping.rules": ["Dialect", "compute", "drop", "keep", "merge", "rename", "same_as", "split"],
     "zooconv.mapping.ops": ["Op", "cat", "chain", "cut", "flatten", "group_order", "identity", "linear", "permute",
                             "reshape", "square", "transpose", "unfold_order"],
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from zooconv.mapping.change import fold_scale as fold_scale
     from zooconv.mapping.change import resample as resample
     from zooconv.mapping.change import resample_grid as resample_grid
+    from zooconv.mapping.change import turn_colours as turn_colours
     from zooconv.mapping.family import Derived as Derived
     from zooconv.mapping.family import Family as Family
     from zooconv.mapping.family import Fresh as Fresh

@@ -32,8 +32,9 @@ def config_for(plan: Plan, weights: str, model: Model | None = None) -> dict[str
     mean = requires.pixel_mean or _scaled(model.mean if model else IMAGENET_MEAN)
     std = requires.pixel_std or _scaled(model.std if model else IMAGENET_STD)
     keys = dict(requires.model(plan.config)) if requires.model else {}
-    return {"MODEL": {"WEIGHTS": weights, **keys, "PIXEL_MEAN": list(mean), "PIXEL_STD": list(std)},
-            "INPUT": {"FORMAT": requires.format}}
+    turn = -1 if plan.turns_colours else 1
+    return {"MODEL": {"WEIGHTS": weights, **keys, "PIXEL_MEAN": list(mean[::turn]), "PIXEL_STD": list(std[::turn])},
+            "INPUT": {"FORMAT": requires.format[::turn]}}
 
 
 def config_yaml(config: Mapping[str, Any], indent: str = "") -> str:

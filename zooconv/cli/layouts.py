@@ -22,8 +22,8 @@ def layouts(out: Output,
 
     rows = [_facts(f, layout) for f in ([family_of(family)] if family else families()) for layout in f.layouts]
     shown = [(row["family"], " = ".join(row["names"]), row["mount"], some(list(row["lacks"])) or "-",
-              some(row["adds"], 2) or "-") for row in rows]
-    out.result(rows, table(shown, ("FAMILY", "LAYOUT", "MOUNT", "LACKS", "ADDS")),
+              some(row["adds"], 2) or "-", "; ".join(row["changes"]) or "-") for row in rows]
+    out.result(rows, table(shown, ("FAMILY", "LAYOUT", "MOUNT", "LACKS", "ADDS", "CHANGES")),
                "\n".join(name for row in rows for name in row["names"]))
 
 
@@ -32,5 +32,6 @@ def _facts(family: Family[Any], layout: Layout) -> dict[str, Any]:
     requires = layout.requires
     return {"family": family.name, "names": list(layout.names), "mount": layout.mount, "source": layout.source,
             "lacks": dict(layout.omit), "adds": [f.name for f in layout.fresh_tensors(config)],
+            "changes": [change.title for change in layout.changes],
             "requires": {"format": requires.format, "pixel_mean": requires.pixel_mean, "pixel_std": requires.pixel_std,
                          "note": requires.note}}

@@ -26,8 +26,8 @@ from typing import Any
 
 from zooconv.mapping import expr
 from zooconv.mapping.expr import Expr, ShapeError
-from zooconv.mapping.ops import Exprs, Op
-from zooconv.mapping.rules import Dialect, Firing, Rule, Translation
+from zooconv.mapping.ops import Exprs, Op, group_order
+from zooconv.mapping.rules import Dialect, Firing, Rule, Translation, rename
 
 ROUNDED = 5e-6  # what rounding new values to float32 may cost at the outputs, relative, measured in float64
 
@@ -39,13 +39,15 @@ class Change:
     `title` says what is done and why, in a few words. `becomes` gives the config afterwards; where that is the config
     before, there is nothing to do, unless it is None: a step that no config shows. `limit` is how far a layer's outputs
     may be from the upstream's, relative to their largest value; None where they cannot be held against each other,
-    because it is another function.
+    because it is another function. `turns_colours` says that images must then come with their channels the other way
+    round.
     """
 
     title: str
     becomes: Callable[[Any], Any] | None = None
     rules: Sequence[Rule] = ()
     limit: float | None = None
+    turns_colours: bool = False
 
     def after(self, config: Any) -> Any:
         """The config afterwards."""
@@ -103,6 +105,10 @@ class Changed:
     def titles(self) -> tuple[str, ...]:
         return tuple(step.change.title for step in self.steps)
 
+    @property
+    def turns_colours(self) -> bool:
+        return any(step.change.turns_colours for step in self.steps)
+
 
 def make_changes(config: Any, canonical: Mapping[str, Expr], changes: Iterable[Change],
                  table: Callable[[Any], Mapping[str, Any]]) -> Changed:
@@ -119,10 +125,19 @@ def _make(change: Change, result: Changed, table: Mapping[str, Any]) -> None:
     stay = {name: result.canonical[name] for name in told.unmatched if name in table}
     result.gone |= {name: change.title for name in told.unmatched if name not in table}
     result.misshapen |= told.misshapen
+    if change.rules and not told.fired and not result.misshapen:
+        result.misshapen[change.title] = "there is no tensor that it could change"
     result.misshapen |= {name: f"needs {', '.join(absent)}" for name, absent in told.incomplete.items()}
     result.config = change.after(result.config)
     result.canonical = {name: (told.made | stay)[name] for name in table if name in told.made or name in stay}
     result.steps.append(Step(change, told, tuple(stay)))
+
+
+def turn_colours(first_convolution: str) -> Callable[[Any, bool], Change]:
+    """The choice `--bgr` of a family whose images go into the convolution of this name, weight (O, 3, H, W)."""
+    rule = rename(first_convolution, first_convolution, group_order(1, (2, 1, 0)))
+    change = Change("colour channels of the first convolution turned round", rules=[rule], turns_colours=True)
+    return lambda config, asked: change
 
 
 # -- ops that compute --------------------------------------------------------------------------------------------------

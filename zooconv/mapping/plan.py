@@ -58,6 +58,7 @@ class Plan:
     dropped: Mapping[str, str]
     computed: Mapping[str, str]
     changes: tuple[str, ...]
+    turns_colours: bool
     same_as: Mapping[str, str]
     known: Mapping[str, Expr]
     rules: str
@@ -119,7 +120,7 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True, choices: Mappin
         moves=tuple(Move(TensorSpec(layout.mount + name, value.shape, value.dtype), value)
                     for name, value in values.items() if fresh or any(leaves(value))),
         canonical=found.canonical, placed=kept, back=back | own, dropped=dropped, computed=computed,
-        changes=changed.titles,
+        changes=changed.titles, turns_colours=changed.turns_colours,
         same_as={found.prefix + a: found.prefix + b for a, b in found.translation.same_as.items()},
         known={**untrained, **found.derived_sources},
         rules=rules_digest(found, layout, changed),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zooconv import Family, hookimpl
+from zooconv import Family, hookimpl, turn_colours
 
 from .dialects import DIALECTS
 from .family import REFUSALS, TOY, VARIANTS, infer, tensors
@@ -22,6 +22,7 @@ FAMILY = Family(
         "transformers-x": "zooconv_zoo.regnet.upstreams:TransformersX",
         "transformers-y": "zooconv_zoo.regnet.upstreams:TransformersY",
     },
+    choices={"bgr": turn_colours("stem.conv.weight")},
     zoo=Path(__file__).with_name("zoo.toml"),
 )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zooconv import Family, hookimpl
+from zooconv import Family, hookimpl, turn_colours
 
 from .dialects import DIALECTS
 from .family import REFUSALS, TOY, VARIANTS, infer, tensors
@@ -21,6 +21,7 @@ FAMILY = Family(
         "timm": "zooconv_zoo.resnet.upstreams:Timm",
         "transformers": "zooconv_zoo.resnet.upstreams:Transformers",
     },
+    choices={"bgr": turn_colours("stem.conv1.weight")},
     zoo=Path(__file__).with_name("zoo.toml"),
 )
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zooconv import Family, hookimpl
+from zooconv import Family, hookimpl, turn_colours
 
 from .dialects import DIALECTS
-from .family import REFUSALS, TOY, VARIANTS, derived, image, infer, tensors
+from .family import REFUSALS, TOY, VARIANTS, derived, image, infer, tensors, to_window
 from .layouts import LAYOUTS
 
 FAMILY = Family(
@@ -21,6 +21,7 @@ FAMILY = Family(
         "transformers": "zooconv_zoo.swin.upstreams:Transformers",
         "torchvision": "zooconv_zoo.swin.upstreams:Torchvision",
     },
+    choices={"window": to_window, "bgr": turn_colours("patch_embed.proj.weight")},
     zoo=Path(__file__).with_name("zoo.toml"),
 )
 

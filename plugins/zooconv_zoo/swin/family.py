@@ -6,12 +6,13 @@ Canonical names: microsoft/Swin-Transformer, which Detectron2 ports keep.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 from typing import Any
 
-from zooconv import Derived, Refusal, Shapes, TensorSpec
+from zooconv import Change, Derived, Refusal, Shapes, TensorSpec, rename, resample_grid
 
+TABLE = "layers.{s}.blocks.{b}.attn.relative_position_bias_table"
 INDEX = "layers.{s}.blocks.{b}.attn.relative_position_index"
 
 
@@ -47,10 +48,9 @@ TOY = SwinConfig(6, (2, 1, 2, 1), (1, 2, 3, 4), 2)
 
 def infer(shapes: Shapes) -> SwinConfig:
     """Read the config off canonical names and shapes; a table of relative positions has (2w-1)² rows."""
-    table = "layers.{s}.blocks.{b}.attn.relative_position_bias_table"
-    depths = shapes.counts(table)
-    heads = tuple(shapes.usual(table, s=s)[1] for s in range(len(depths)))
-    return SwinConfig(shapes["patch_embed.norm.weight"][0], depths, heads, (isqrt(shapes.usual(table)[0]) + 1) // 2)
+    depths = shapes.counts(TABLE)
+    heads = tuple(shapes.usual(TABLE, s=s)[1] for s in range(len(depths)))
+    return SwinConfig(shapes["patch_embed.norm.weight"][0], depths, heads, (isqrt(shapes.usual(TABLE)[0]) + 1) // 2)
 
 
 def tensors(config: SwinConfig) -> Iterator[TensorSpec]:
@@ -79,6 +79,17 @@ def derived(config: SwinConfig) -> Iterator[Derived]:
     for s, depth in enumerate(config.depths):
         for b in range(depth):
             yield Derived(INDEX.format(s=s, b=b), (area, area), "relative_position_index", (config.window,) * 2)
+
+
+def to_window(config: SwinConfig, side: int) -> Change:
+    """Windows of another size: their tables of (2w-1)² relative positions, resampled.
+
+    Source: microsoft/Swin-Transformer utils.py, load_pretrained.
+    """
+    old, new = ((2 * w - 1,) * 2 for w in (config.window, side))
+    return Change(f"windows of {config.window} places resampled to {side}",
+                  becomes=lambda config: replace(config, window=side),
+                  rules=[rename(TABLE, TABLE, resample_grid(0, old=old, to=new))])
 
 
 def image(config: Any) -> tuple[int, int]:

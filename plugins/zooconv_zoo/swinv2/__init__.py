@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zooconv import Family, hookimpl
+from zooconv import Family, hookimpl, turn_colours
 from zooconv_zoo.swin.family import image
 
 from .dialects import DIALECTS
@@ -19,6 +19,7 @@ FAMILY = Family(
     backbone="zooconv_zoo.swinv2.backbone:build",
     upstreams={"timm": "zooconv_zoo.swinv2.upstreams:Timm",
                "transformers": "zooconv_zoo.swinv2.upstreams:Transformers"},
+    choices={"bgr": turn_colours("patch_embed.proj.weight")},
     zoo=Path(__file__).with_name("zoo.toml"),
 )
 
