@@ -240,7 +240,7 @@ def test_a_source_and_an_artifact_that_do_not_belong_together_are_refused(work):
 
 @pytest.mark.parametrize(("changes", "told"), [
     ({"backbone": ""}, "no reference backbone"),
-    ({"upstreams": {}}, "cannot be held against 'an upstream'"),
+    ({"upstreams": {}}, "names no upstream to hold it against"),
     ({"upstreams": {"toy": "toy:Absent"}}, "pip install no_such_package"),
     ({"upstreams": {"toy": "toy:Unable"}}, "toy cannot build this Toy"),
     ({"backbone": "toy:other_backbone"}, "the weights do not fit the reference backbone"),

@@ -187,7 +187,10 @@ def default_upstream(found: Fit) -> str:
     for name in family.upstreams:
         if upstream(family, name).spelling(found.config) == found.dialect.name:
             return name
-    return next(iter(family.upstreams), "an upstream")
+    if not family.upstreams:
+        raise UsageError(f"{family.title} names no upstream to hold it against",
+                         next="zooconv verify --certificate  (proves its artifacts tensor by tensor)")
+    return next(iter(family.upstreams))
 
 
 # -- the two sides ---------------------------------------------------------------------------------------------------
