@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zooconv.mapping.formulas import FORMULAS
-from zooconv.tensor import Shape, nbytes, shape_text
+from zooconv.tensor import DTYPES, Shape, nbytes, shape_text
 
 if TYPE_CHECKING:
     from zooconv.tensor import Array
@@ -125,11 +125,16 @@ class Concat(Expr):
 
 
 _FILLED = {"F32": ("<f4", "<u4"), "I64": ("<i8", "<u8")}  # as numpy spells the number, and its bytes, opaque
+_ZERO = {"F16", "BF16", "F64"}  # whose zero is all bytes zero; no other number of theirs is asked for
 
 
 def fill(shape: Shape, value: float, dtype: str = "F32") -> Fill:
-    """`value` everywhere. Raises ShapeError for a dtype that is neither F32 nor I64, or cannot hold the value."""
-    if dtype not in _FILLED or (dtype == "I64" and not (abs(value) < 2**53 and float(value).is_integer())):
+    """`value` everywhere: F32, I64, or a zero of another floating-point type.
+
+    Raises ShapeError for any other dtype, or one that cannot hold the value.
+    """
+    zero = dtype in _ZERO and value == 0
+    if not (zero or dtype in _FILLED) or (dtype == "I64" and not (abs(value) < 2**53 and float(value).is_integer())):
         raise ShapeError(f"no {dtype} tensor is {value} everywhere")
     return Fill(shape, dtype, float(value))
 
@@ -232,6 +237,29 @@ def stream(expr: Expr) -> Leaf | None:
     return inner if isinstance(inner, Leaf) else None
 
 
+def in_place(expr: Expr) -> Leaf | None:
+    """The one tensor that this expression is, but for constants between parts of it, each part in its own place.
+
+    Whether it has these constants there, only its bytes can tell.
+    """
+    inner = bytes_of(expr)
+    if not isinstance(inner, Concat):
+        return stream(expr)
+    found: set[Leaf] = set()
+    begin = 0
+    for part in inner.args:
+        match part:
+            case Fill():
+                pass
+            case Slice(arg=Leaf() as leaf, axis=inner.axis, start=start) if start == begin:
+                found.add(leaf)
+            case _:
+                return None
+        begin += part.shape[inner.axis]
+    leaf = found.pop() if len(found) == 1 else None
+    return leaf if leaf is not None and leaf.shape == inner.shape else None
+
+
 def no_leaf(name: str) -> Array:
     """The leaves of an expression that has none."""
     raise KeyError(name)
@@ -244,6 +272,8 @@ def evaluate(expr: Expr, load: Callable[[str], Array] = no_leaf) -> Array:
     match expr:
         case Leaf(name=name):
             return load(name)
+        case Fill(shape=shape, dtype=dtype) if dtype in _ZERO:
+            return np.zeros(shape, f"<u{DTYPES[dtype].size}")
         case Fill(shape=shape, dtype=dtype, value=value):
             number, opaque = _FILLED[dtype]
             return np.full(shape, value, number).view(opaque)
