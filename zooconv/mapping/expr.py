@@ -256,8 +256,7 @@ def in_place(expr: Expr) -> Leaf | None:
             case _:
                 return None
         begin += part.shape[inner.axis]
-    leaf = found.pop() if len(found) == 1 else None
-    return leaf if leaf is not None and leaf.shape == inner.shape else None
+    return found.pop() if {source.shape for source in found} == {inner.shape} and len(found) == 1 else None
 
 
 def no_leaf(name: str) -> Array:
