@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from zooconv import Dialect, around_zeros, cat, drop, keep, merge, rename, reshape, split
+from zooconv import Dialect, around_zeros, cat, drop, keep, merge, rename, split
 
 from .family import TOY_GATED
 
@@ -23,7 +23,7 @@ CANONICAL = [
 ]
 
 # facebookresearch/dinov3 dinov3/models/vision_transformer.py. `bias_mask` is 1, 0, 1 (dinov3/layers/attention.py,
-# LinearKMaskedBias), and no gradient reaches what it masks: the zeros that it was made with. EUPE's files are such, too.
+# LinearKMaskedBias), and no gradient reaches what it masks, so that it is the zeros that it was made with.
 OFFICIAL = Dialect("official", [
     *keep("storage_tokens",
           "cls_token",
@@ -35,7 +35,7 @@ OFFICIAL = Dialect("official", [
           "blocks.{b}.ls{n}.gamma",
           "blocks.{b}.mlp.{p:fc1|fc2|w1|w2|w3}.{wb}",
           "norm.{wb}"),
-    drop("rope_embed.periods", "follow from the number of heads: 100^(4i/C), C channels a head"),
+    drop("rope_embed.periods", "follow from the config: 100^(4i/C) for i < C/4, where a head has C channels"),
     drop("blocks.{b}.attn.qkv.bias_mask", "says that keys have no bias"),
     drop("mask_token", "of masked pretraining"),
     drop("local_cls_norm.{wb}", "of local crops, in training alone"),
@@ -58,7 +58,7 @@ def timm(name: str, theirs: Sequence[str], ours: Sequence[str], toy: Any = None)
         rename(f"{BLOCK}.attn.qkv.weight",        f"{BLOCK}.attn.qkv.weight"),
         rename(f"{BLOCK}.attn.proj.{{wb}}",       f"{BLOCK}.attn.proj.{{wb}}"),
         rename(f"{BLOCK}.gamma_{{n}}",            f"{BLOCK}.ls{{n}}.gamma"),
-        *(rename(f"{BLOCK}.mlp.{a}.{{wb}}",       f"{BLOCK}.mlp.{b}.{{wb}}") for a, b in zip(theirs, ours, strict=True)),
+        *(rename(f"{BLOCK}.mlp.{a}.{{wb}}", f"{BLOCK}.mlp.{b}.{{wb}}") for a, b in zip(theirs, ours, strict=True)),
         rename("norm.{wb}",                       "norm.{wb}"),
         drop("head.{wb}", "classifier"),
     ], toy=toy)
@@ -72,10 +72,10 @@ def transformers(name: str, layer: str, theirs: Sequence[str], ours: Sequence[st
         rename("embeddings.patch_embeddings.{wb}", "patch_embed.proj.{wb}"),
         rename(f"{layer}.norm{{n}}.{{wb}}",       f"{BLOCK}.norm{{n}}.{{wb}}"),
         rename(f"{layer}.attention.{{p:q|v}}_proj.bias", f"{BLOCK}.attn.{{p:q|v}}_bias"),
-        merge([f"{layer}.attention.{part}_proj.weight" for part in "qkv"], f"{BLOCK}.attn.qkv.weight", cat(axis=0)),
+        merge([f"{layer}.attention.{p}_proj.weight" for p in "qkv"], f"{BLOCK}.attn.qkv.weight", cat(axis=0)),
         rename(f"{layer}.attention.o_proj.{{wb}}", f"{BLOCK}.attn.proj.{{wb}}"),
         rename(f"{layer}.layer_scale{{n}}.lambda1", f"{BLOCK}.ls{{n}}.gamma"),
-        *(rename(f"{layer}.mlp.{a}_proj.{{wb}}",  f"{BLOCK}.mlp.{b}.{{wb}}") for a, b in zip(theirs, ours, strict=True)),
+        *(rename(f"{layer}.mlp.{a}_proj.{{wb}}", f"{BLOCK}.mlp.{b}.{{wb}}") for a, b in zip(theirs, ours, strict=True)),
         rename("norm.{wb}",                       "norm.{wb}"),
         drop("embeddings.mask_token", "of masked pretraining"),
     ], toy=toy)

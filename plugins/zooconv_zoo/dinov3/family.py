@@ -18,8 +18,7 @@ PATCH = 16  # pixels
 
 @dataclass(frozen=True)
 class DINOv3Config:
-    """Channels, blocks, channels inside a perceptron, whether it is gated, biases of queries and values, and how many
-    storage tokens (registers) there are."""
+    """Channels, blocks, channels in a perceptron, is it gated, have queries and values a bias; storage tokens."""
 
     dim: int
     depth: int
