@@ -61,8 +61,10 @@ def test_timms_own_models_are_recognised(variant, timm):
     size = variant.removesuffix("_qkvb")
     kind = "lingbot" if size == "giant" else "dinov3" + variant.removeprefix(size)
     with torch.device("meta"):
-        state = timm.create_model(f"vit_{size}_patch16_{kind}", num_classes=7).state_dict()
-    assert read(state) == ("dinov3", "timm-gated" if VARIANTS[variant].gated else "timm", variant)
+        module = timm.create_model(f"vit_{size}_patch16_{kind}", num_classes=7)
+    config = VARIANTS[variant]
+    assert read(module.state_dict()) == ("dinov3", "timm-gated" if config.gated else "timm", variant)
+    assert (module.blocks[0].attn.num_heads, module.norm.eps) == (config.heads, config.eps)  # which no tensor tells
 
 
 @pytest.mark.parametrize("variant", ["small_qkvb", "small_plus_qkvb", "large_qkvb", "7b"])
@@ -214,7 +216,7 @@ def test_the_reference_backbone_is_configured_as_others_are():
 
 def test_every_published_model_of_timm_is_in_the_zoo(timm):
     known = {model.repo.split("/")[1] for model in zoo().models}
-    assert {name for name in timm.list_pretrained("vit_*_dinov3*") + timm.list_pretrained("*lingbot*")} <= known
+    assert set(timm.list_pretrained("vit_*_dinov3*") + timm.list_pretrained("*lingbot*")) <= known
 
 
 def test_satellite_models_are_normalised_as_they_were_trained():

@@ -86,7 +86,7 @@ class DINOv3ViT(nn.Module):
     def as_map(self, tokens: Tensor, images: Tensor) -> Tensor:
         """The patches among the tokens, where they are."""
         height, width = (-(-size // PATCH) for size in images.shape[2:])
-        return tokens[:, 1 + self.config.storage:].transpose(1, 2).unflatten(2, (height, width))
+        return tokens[:, 1 + self.config.storage:].transpose(1, 2).reshape(len(tokens), -1, height, width)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         found = {name: self.as_map(x, images) for name, x in self.tokens(images) if name in self.out_features}

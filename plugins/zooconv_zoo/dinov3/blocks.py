@@ -43,9 +43,10 @@ class Attention(nn.Module):
         bias = None
         if self.q_bias is not None and self.v_bias is not None:
             bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        q, k, v = linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        n, tokens, dim = x.shape
+        q, k, v = linear(x, self.qkv.weight, bias).view(n, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         out = scaled_dot_product_attention(turn(q, cos, sin), turn(k, cos, sin), v)
-        return self.proj(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        return self.proj(out.transpose(1, 2).reshape(n, tokens, dim))  # type: ignore[no-any-return]
 
 
 class LayerScale(nn.Module):

@@ -40,7 +40,7 @@ def outputs(blocks: Sequence[Tensor], last: Tensor, images: Tensor) -> dict[str,
     height, width = (size // PATCH for size in images.shape[2:])
 
     def as_map(tokens: Tensor) -> Tensor:
-        return tokens[:, -height * width:].transpose(1, 2).unflatten(2, (height, width))
+        return tokens[:, -height * width:].transpose(1, 2).reshape(len(tokens), -1, height, width)
 
     found = {f"block{i}": as_map(tokens) for i, tokens in enumerate(blocks)}
     return found | {"last_feat": as_map(last), "class_token": last[:, 0]}
@@ -103,7 +103,7 @@ class Transformers(Upstream):
 @contextmanager
 def uncached() -> Iterator[None]:
     """Let transformers compute the places of patches anew: it keeps what it was asked for before, in any precision."""
-    code = import_module("transformers.models.dinov3_vit.modeling_dinov3_vit")
+    code: Any = import_module("transformers.models.dinov3_vit.modeling_dinov3_vit")
     kept = code.get_patches_center_coordinates
     code.get_patches_center_coordinates = kept.__wrapped__
     try:
