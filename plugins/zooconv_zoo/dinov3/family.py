@@ -18,14 +18,14 @@ PATCH = 16  # pixels
 
 @dataclass(frozen=True)
 class DINOv3Config:
-    """Channels, blocks, channels in a perceptron, is it gated, have queries and values a bias; storage tokens."""
+    """What shapes tell of a member."""
 
-    dim: int
-    depth: int
-    hidden: int
-    gated: bool
-    qkv_bias: bool
-    storage: int = 4
+    dim: int        # channels
+    depth: int      # blocks
+    hidden: int     # channels in a perceptron
+    gated: bool     # has a perceptron a gate (SwiGLU)?
+    qkv_bias: bool  # have queries and values a bias?
+    storage: int = 4  # storage tokens, which others call registers
 
     @property
     def heads(self) -> int:
