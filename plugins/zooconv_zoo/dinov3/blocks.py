@@ -14,8 +14,8 @@ from .family import DINOv3Config
 def angles(height: int, width: int, channels: int) -> Tensor:
     """How far each pair of a head's channels is turned, at each patch: (HW, C/2), float64.
 
-    A patch is where its centre is, from -1 to 1 along each axis; a quarter of the channels turns with y, another with
-    x, each pair with a period of its own from 1 to nearly 100. A pair is the channels c and c + C/2.
+    A patch is where its centre is, from -1 to 1 along each axis; half of the channels turn with y, the others with x,
+    each pair with a period of its own from 1 to nearly 100. A pair is the channels c and c + C/2.
     """
     y, x = ((torch.arange(size, dtype=torch.float64) + 0.5) / size * 2 - 1 for size in (height, width))
     periods = 100 ** (torch.arange(channels // 4, dtype=torch.float64) * 4 / channels)

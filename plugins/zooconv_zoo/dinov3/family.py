@@ -39,7 +39,7 @@ class DINOv3Config:
 
 
 # dinov3/hub/backbones.py. `_qkvb`, as timm says: with the bias of queries and values, which the official files and
-# transformers' have. It came out of the distillation as zero, so timm publishes its members without it, too. Of no
+# transformers' have. It came out of the distillation as zero, timm says, which publishes members without it, too. Of no
 # official release: tiny (EUPE, which keeps the architecture), giant (LingBot-Vision, likewise).
 VARIANTS = {
     "tiny_qkvb": DINOv3Config(192, 12, 768, gated=False, qkv_bias=True),
