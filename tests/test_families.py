@@ -68,8 +68,8 @@ def test_every_member_in_every_dialect_is_recognised_as_itself(family, dialect, 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
 @pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "encoder.backbone.", "model.module.visual.trunk."])
 def test_any_prefix_is_found(family, prefix):
-    weights = lively_weights(family, family.toy)
     for dialect in family.dialects:
+        weights = lively_weights(family, family.toy if dialect.toy is None else dialect.toy)
         specs = {n: TensorSpec(n, a.shape, dtype_of(a)) for n, a in spelled(dialect, weights, prefix).items()}
         assert recognise(specs, FAMILIES, what="x").prefix == prefix
 

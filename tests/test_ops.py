@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zooconv.mapping import expr, ops
-from zooconv.mapping.expr import Concat, Leaf, ShapeError, evaluate, stream
+from zooconv.mapping.expr import Concat, Leaf, ShapeError, evaluate, in_place, stream
 
 DTYPES = {"BF16": "<u2", "F16": "<u2", "F8_E4M3": "<u1", "F32": "<u4", "I64": "<u8", "BOOL": "<u1"}
 
@@ -130,7 +130,28 @@ def test_split_of_merge_is_each_part_without_joining_them():
     assert ops.cut(0).forward((joined,), 3) == parts
 
 
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "F16", "F64"])
+def test_what_lies_around_zeros_is_the_source_but_for_them(dtype):
+    outer = ops.around_zeros(0).forward((leaf((6,), dtype),), 2)
+    (back,) = ops.around_zeros(0).backward(outer, 1)
+    assert [str(part) for part in outer] == ["slice(x, axis 0, 0:2)", "slice(x, axis 0, 4:6)"]
+    assert in_place(back) == leaf((6,), dtype)
+    array = np.arange(1, 7).astype({"BF16": "<u2", "F16": "<u2", "F32": "<u4", "F64": "<u8"}[dtype])
+    assert evaluate(back, {"x": array}.__getitem__).tolist() == [1, 2, 0, 0, 5, 6]
+    assert ops.around_zeros(0).forward((back,), 2) == outer
+
+
+def test_a_part_that_is_not_in_its_own_place_is_not_the_source():
+    first, last = ops.around_zeros(0).forward((leaf((6,)),), 2)
+    (other,) = ops.cut(0).forward((leaf((6,), name="y"),), 3)[2:]
+    for parts in [(last, first), (first, other), (first, first)]:
+        (back,) = ops.around_zeros(0).backward(parts, 1)
+        assert in_place(back) is None
+
+
 @pytest.mark.parametrize(("op", "shapes", "count"), [
+    (ops.around_zeros(0), [(5,)], 2),
+    (ops.around_zeros(0), [(6,)], 3),
     (ops.flatten, [(3, 2, 1)], 1),
     (ops.linear, [(3, 2, 3, 3)], 1),
     (ops.transpose, [(3,)], 1),

@@ -23,8 +23,8 @@ _HOME = {
     "zooconv.mapping.family": ["Derived", "Family", "Fresh", "Layout", "Refusal", "Requires", "Shapes"],
     "zooconv.mapping.change": ["ROUNDED", "Change", "fold_scale", "resample", "resample_grid", "turn_colours"],
     "zooconv.mapping.rules": ["Dialect", "compute", "drop", "keep", "merge", "rename", "same_as", "split"],
-    "zooconv.mapping.ops": ["Op", "cat", "chain", "cut", "flatten", "group_order", "identity", "linear", "permute",
-                            "reshape", "square", "transpose", "unfold_order"],
+    "zooconv.mapping.ops": ["Op", "around_zeros", "cat", "chain", "cut", "flatten", "group_order", "identity", "linear",
+                            "permute", "reshape", "square", "transpose", "unfold_order"],
     "zooconv.checkpoint.open": ["open_checkpoint"],
     "zooconv.options": ["Options"],
     "zooconv.upstream": ["Upstream", "import_package"],
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from zooconv.mapping.family import Requires as Requires
     from zooconv.mapping.family import Shapes as Shapes
     from zooconv.mapping.ops import Op as Op
+    from zooconv.mapping.ops import around_zeros as around_zeros
     from zooconv.mapping.ops import cat as cat
     from zooconv.mapping.ops import chain as chain
     from zooconv.mapping.ops import cut as cut

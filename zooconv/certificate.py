@@ -150,7 +150,8 @@ def certify(plan: Plan, written: Written, path: Path, source_files: tuple[FileDi
         lost = list(_not_made(plan.back, made.sources, made.targets, artifact.tensors))
     if lost:
         raise CheckFailed(f"{len(lost)} source tensors cannot be had back from the file that was written",
-                          why=lost[:20], next="nothing was put in place; this is a bug of the rules or of zooconv")
+                          why=lost[:20], next="nothing was put in place; a rule says zeros where there are none, or "
+                                              "this is a bug of the rules or of zooconv")
     return made
 
 

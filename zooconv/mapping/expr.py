@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from zooconv.mapping.arithmetic import ARITHMETIC, FLOATS, compute
 from zooconv.mapping.formulas import FORMULAS
-from zooconv.tensor import Shape, nbytes, shape_text
+from zooconv.tensor import DTYPES, Shape, nbytes, shape_text
 
 if TYPE_CHECKING:
     from zooconv.tensor import Array
@@ -139,11 +139,16 @@ class Arithmetic(Expr):
 
 
 _FILLED = {"F32": ("<f4", "<u4"), "I64": ("<i8", "<u8")}  # as numpy spells the number, and its bytes, opaque
+_ZERO = {"F16", "BF16", "F64"}  # whose zero is all bytes zero; no other number of theirs is asked for
 
 
 def fill(shape: Shape, value: float, dtype: str = "F32") -> Fill:
-    """`value` everywhere. Raises ShapeError for a dtype that is neither F32 nor I64, or cannot hold the value."""
-    if dtype not in _FILLED or (dtype == "I64" and not (abs(value) < 2**53 and float(value).is_integer())):
+    """`value` everywhere: F32, I64, or a zero of another floating-point type.
+
+    Raises ShapeError for any other dtype, or one that cannot hold the value.
+    """
+    zero = dtype in _ZERO and value == 0
+    if not (zero or dtype in _FILLED) or (dtype == "I64" and not (abs(value) < 2**53 and float(value).is_integer())):
         raise ShapeError(f"no {dtype} tensor is {value} everywhere")
     return Fill(shape, dtype, float(value))
 
@@ -257,6 +262,28 @@ def stream(expr: Expr) -> Leaf | None:
     return inner if isinstance(inner, Leaf) else None
 
 
+def in_place(expr: Expr) -> Leaf | None:
+    """The one tensor that this expression is, but for constants between parts of it, each part in its own place.
+
+    Whether it has these constants there, only its bytes can tell.
+    """
+    inner = bytes_of(expr)
+    if not isinstance(inner, Concat):
+        return stream(expr)
+    found: set[Leaf] = set()
+    begin = 0
+    for part in inner.args:
+        match part:
+            case Fill():
+                pass
+            case Slice(arg=Leaf() as leaf, axis=inner.axis, start=start) if start == begin:
+                found.add(leaf)
+            case _:
+                return None
+        begin += part.shape[inner.axis]
+    return found.pop() if {source.shape for source in found} == {inner.shape} and len(found) == 1 else None
+
+
 def no_leaf(name: str) -> Array:
     """The leaves of an expression that has none."""
     raise KeyError(name)
@@ -269,9 +296,8 @@ def evaluate(expr: Expr, load: Callable[[str], Array] = no_leaf) -> Array:
     match expr:
         case Leaf(name=name):
             return load(name)
-        case Fill(shape=shape, dtype=dtype, value=value):
-            number, opaque = _FILLED[dtype]
-            return np.full(shape, value, number).view(opaque)
+        case Fill():
+            return _filled(expr)
         case Reshape(arg=arg, shape=shape):
             return evaluate(arg, load).reshape(shape)
         case Computed(formula=formula, arguments=arguments):
@@ -287,6 +313,15 @@ def evaluate(expr: Expr, load: Callable[[str], Array] = no_leaf) -> Array:
         case Concat(args=args, axis=axis):
             return np.concatenate([evaluate(arg, load) for arg in args], axis)
     raise TypeError(f"no value for {expr!r}")
+
+
+def _filled(expr: Fill) -> Array:
+    import numpy as np
+
+    if expr.dtype in _ZERO:
+        return np.zeros(expr.shape, f"<u{DTYPES[expr.dtype].size}")
+    number, opaque = _FILLED[expr.dtype]
+    return np.full(expr.shape, expr.value, number).view(opaque)
 
 
 def _axis(arg: Expr, axis: int) -> int:

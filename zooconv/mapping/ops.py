@@ -10,6 +10,7 @@ the way back gives the same bytes.
     transpose                     permute(1, 0)
     cat(axis=0)                   several tensors joined to one
     cut(axis=0)                   the inverse of cat: one tensor cut into several
+    around_zeros(axis=0)          three equal parts, of which the middle is zero, without it
     group_order(axis, order)      equal groups along an axis in another order
     unfold_order(axis, order)     channel-major groups, as nn.Unfold gives them, made group-major
     square                        n² elements in a row, as an n x n matrix
@@ -162,6 +163,27 @@ class Cat(Op):
 
 
 @dataclass(frozen=True)
+class AroundZeros(Op):
+    """The first and the last third of a tensor; the middle one is zero, and is made again on the way back.
+
+    A source that is something else there is refused when its bytes are read: it could not be had back.
+    """
+
+    axis: int
+
+    def forward(self, args: Exprs, count: int) -> Exprs:
+        first, _, last = Cat(self.axis).backward(args, 3)
+        return Identity().forward((first, last), count)
+
+    def backward(self, args: Exprs, count: int) -> Exprs:
+        first, last = Identity().forward(args, 2)
+        return Cat(self.axis).forward((first, expr.fill(first.shape, 0.0, first.dtype), last), count)
+
+    def __str__(self) -> str:
+        return f"around_zeros(axis={self.axis})"
+
+
+@dataclass(frozen=True)
 class GroupOrder(Op):
     """Groups along an axis in another order: result group g is the argument's group `order[g]`.
 
@@ -277,6 +299,11 @@ def cat(axis: int = 0, sizes: tuple[int, ...] | None = None) -> Op:
 def cut(axis: int = 0, sizes: tuple[int, ...] | None = None) -> Op:
     """Cut the rule's source along `axis`."""
     return Inverse(Cat(axis, sizes))
+
+
+def around_zeros(axis: int = 0) -> Op:
+    """The outer two of three equal parts along `axis`: a bias of queries, keys and values, where keys have none."""
+    return AroundZeros(axis)
 
 
 def group_order(axis: int, order: tuple[int, ...]) -> Op:

@@ -19,7 +19,7 @@ from typing import Any
 from zooconv.digest import text_sha256
 from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.change import Change, Changed, make_changes
-from zooconv.mapping.expr import Expr, Leaf, ShapeError, leaves, stream
+from zooconv.mapping.expr import Expr, Leaf, ShapeError, in_place, leaves
 from zooconv.mapping.family import Family, Layout, config_facts
 from zooconv.mapping.fit import Fit, Problem
 from zooconv.mapping.rules import Firing, Translation
@@ -233,8 +233,11 @@ def _undo(firing: Firing, values: Mapping[str, Expr], *, forward: bool) -> dict[
 
 
 def _is_source(name: str, value: Expr | None) -> bool:
-    """Is this expression the source tensor itself, up to its shape, every byte in its place?"""
+    """Is this expression the source tensor itself, up to its shape, every byte in its place?
+
+    Where it has a constant instead of a part of the source, the bytes decide, once they are written (`certify`).
+    """
     if value is None:
         return False
-    source = stream(value)
+    source = in_place(value)
     return source is not None and source.name == name and source.nbytes == value.nbytes
