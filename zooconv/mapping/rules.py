@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from zooconv.mapping.expr import Expr, ShapeError
 from zooconv.mapping.ops import Op, identity
@@ -63,12 +64,14 @@ class Dialect:
     """A named table of rules from a way of naming to the canonical one.
 
     `lacks` names canonical tensors that this dialect never holds (a layout without the final norm, say). The first
-    rule is the anchor: recognition looks for its names to find the prefix under which a backbone stands.
+    rule is the anchor: recognition looks for its names to find the prefix under which a backbone stands. `toy` is the
+    config that it is tried on where it has no names for the family's.
     """
 
     name: str
     rules: Sequence[Rule | Drop]
     lacks: Sequence[str] = ()
+    toy: Any = None
 
     @property
     def anchor(self) -> Template:

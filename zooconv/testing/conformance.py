@@ -126,8 +126,11 @@ def members(family: Family[Any]) -> dict[str, Any]:
     return {**({"toy": family.toy} if family.toy is not None else {}), **family.variants}
 
 
-def toy(family: Family[Any]) -> Any:
-    """The member that costs the least."""
+def toy(family: Family[Any], dialect: Dialect | None = None) -> Any:
+    """The member that costs the least; for a dialect that has no names for it, the dialect's own."""
+    if dialect is not None and dialect.toy is not None:
+        return dialect.toy
+
     def size(config: Any) -> int:
         return sum(math.prod(spec.shape) for spec in family.tensors(config))
 
@@ -179,7 +182,7 @@ def table(family: Family[Any], config: Any) -> None:
 
 def invertible(family: Family[Any], dialect: Dialect, layout: Layout | None = None) -> None:
     """Canonical names -> the dialect's -> canonical ones gives every tensor back, and no two become one."""
-    whole = {spec.name: Leaf(spec.shape, spec.dtype, spec.name) for spec in family.tensors(toy(family))
+    whole = {spec.name: Leaf(spec.shape, spec.dtype, spec.name) for spec in family.tensors(toy(family, dialect))
              if not (layout and layout.omits(spec.name))}
     there = dialect.from_canonical(whole)
     for name, sources in there.clashes.items():
@@ -209,7 +212,7 @@ def _not_back(dialect: Dialect, name: str, back: Expr | None, spelled: list[str]
 
 def recognised(family: Family[Any], dialect: Dialect) -> None:
     """A file in this dialect fits it exactly, and no family reads it in another way."""
-    weights = lively_weights(family, toy(family))
+    weights = lively_weights(family, toy(family, dialect))
     for prefix in ("", "module."):
         specs = {n: TensorSpec(n, a.shape, dtype_of(a)) for n, a in spelled(dialect, weights, prefix).items()}
         mine = fit(family, dialect, specs, prefix)
@@ -225,10 +228,11 @@ def road(family: Family[Any], dialect: Dialect) -> None:
     made = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        arrays = spelled(dialect, lively_weights(family, toy(family)))
+        config = toy(family, dialect)
+        arrays = spelled(dialect, lively_weights(family, config))
         path = save_safetensors(folder / "source.safetensors", arrays)
         for layout in family.layouts:
-            if layout.refusal(toy(family)):
+            if layout.refusal(config):
                 continue
             options = Options(layout=layout.name, output=folder / f"{layout.name}.pth", load_check=False, report=False,
                               registry=folder / "registry.json")
