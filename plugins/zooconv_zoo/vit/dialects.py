@@ -82,9 +82,9 @@ OFFICIAL = Dialect("official", [
 # dinov2/models/vision_transformer.py: BlockChunk, as its training leaves it, under "teacher.backbone.": blocks stand in
 # chunks (block_chunks: at most 4 in dinov2/configs), but keep the numbers that they have in all
 CHUNKS = Dialect("dinov2-chunks", [
-    *keep("patch_embed.proj.{wb}", "cls_token", "pos_embed", "register_tokens", "norm.{wb}"),
     *(rename(name.replace("blocks.", f"blocks.{chunk}."), name) for chunk in range(4)
       for name in (*BLOCK, "blocks.{b}.mlp.fc{n}.{wb}", "blocks.{b}.mlp.w{n:12|3}.{wb}")),
+    *keep("patch_embed.proj.{wb}", "cls_token", "pos_embed", "register_tokens", "norm.{wb}"),
     MASK,
 ], toy=TOY_DINOV2)
 

@@ -107,7 +107,7 @@ class TransformersMAE(Upstream):
         return module
 
     def outputs(self, module: Any, images: Tensor) -> dict[str, Tensor]:
-        order = torch.arange(module.embeddings.num_patches)[None].expand(len(images), -1)
+        order = torch.arange(module.embeddings.patch_embeddings.num_patches).expand(len(images), -1)
         return outputs(module.layers, lambda: module(images, noise=order).last_hidden_state)
 
 
