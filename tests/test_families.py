@@ -25,7 +25,7 @@ def has_names_for(dialect, table):
 
 
 def one_for_each_set_of_names(family):
-    """A variant for each set of names: of those that differ in shapes alone, the conformance kit asks for the config."""
+    """A variant for each set of names. Of those that differ in shapes alone, the kit reads the config back."""
     seen = {}
     for variant, config in family.variants.items():
         seen.setdefault(frozenset(family.table(config)), variant)

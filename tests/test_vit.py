@@ -13,7 +13,7 @@ from support import DATA
 from zooconv_zoo.vit import FAMILY
 from zooconv_zoo.vit.backbone import ViT, build, told
 from zooconv_zoo.vit.dialects import OFFICIAL
-from zooconv_zoo.vit.family import TOY, TOY_CLIP, TOY_DINOV2, TOY_SWIGLU, VARIANTS, ViTConfig
+from zooconv_zoo.vit.members import TOY, TOY_CLIP, TOY_DINOV2, TOY_SWIGLU, VARIANTS
 
 from zooconv import convert
 from zooconv.errors import CheckFailed, UsageError
@@ -232,7 +232,7 @@ def test_what_dinov2s_training_leaves_is_read_from_its_chunks(work):
         chunk = [str(int(parts[1]) // 2)] if parts[0] == "blocks" else []
         chunked[".".join(["backbone", *parts[:1], *chunk, *parts[1:]])] = array
     assert "backbone.blocks.3.7.attn.qkv.weight" in chunked
-    chunked |= {"backbone.mask_token": random_array("m", (1, 8)), "dino_head.last_layer.weight": random_array("h", (9, 8))}
+    chunked |= {"backbone.mask_token": random_array("m", (1, 8)), "dino_head.mlp.0.bias": random_array("h", (9,))}
     save_pth(work / "training.pth", chunked, "teacher")
     save_pth(work / "plain.pth", weights, None)
     done = [convert(f"{name}.pth", load_check=False) for name in ("training", "plain")]
@@ -480,7 +480,7 @@ def test_outputs_are_told_at_equal_distances(depth, blocks):
 
 
 @pytest.mark.parametrize(("typed", "repo"), [
-    ("vit_base_patch14_dinov2", "timm/vit_base_patch14_dinov2.lvd142m"), ("facebook/dinov2-base", "facebook/dinov2-base"),
+    ("vit_base_patch14_dinov2", "timm/vit_base_patch14_dinov2.lvd142m"), ("dinov2-base", "facebook/dinov2-base"),
     ("vit_base_patch16_clip_quickgelu_224.openai", "timm/vit_base_patch16_clip_224.openai"),
     ("deit_3_base_224_21k", "timm/deit3_base_patch16_224.fb_in22k_ft_in1k"), ("vit-mae-base", "facebook/vit-mae-base"),
 ])
@@ -506,4 +506,3 @@ def test_every_vit_that_saw_quick_gelu_says_so():
     noted = {model.name for model in zoo().models if "QuickGELU" in model.note}
     assert {"vit_base_patch16_clip_224.openai", "clip-vit-base-patch16", "vit_huge_patch14_clip_378.dfn5b"} <= noted
     assert "vit_base_patch16_clip_224.laion2b" not in noted
-    assert isinstance(VARIANTS["base_p16_224"], ViTConfig)

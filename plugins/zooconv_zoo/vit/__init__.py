@@ -9,8 +9,9 @@ from typing import Any
 from zooconv import Family, hookimpl
 
 from .dialects import DIALECTS
-from .family import REFUSALS, TOY, VARIANTS, ViTConfig, infer, tensors
+from .family import REFUSALS, ViTConfig, infer, tensors
 from .layouts import LAYOUTS
+from .members import TOY, VARIANTS
 
 
 def image(config: ViTConfig) -> tuple[int, int]:

@@ -163,7 +163,7 @@ class ViT(nn.Module):
         patches, (rows, grid) = self.patch_embed(images), self.positions()
         if patches.shape[2:] != grid.shape[2:]:
             grid = interpolate(grid, patches.shape[2:], mode="bicubic", align_corners=False)
-        tokens = [token for token in (self.cls_token, self.register_tokens) if token is not None]
+        tokens: list[Tensor] = [token for token in (self.cls_token, self.register_tokens) if token is not None]
         if tokens:
             first = torch.cat(tokens, 1)
             count = min(rows.shape[1], first.shape[1])  # those of the class token alone, or of all
@@ -175,8 +175,8 @@ class ViT(nn.Module):
     def positions(self) -> tuple[Tensor, Tensor]:
         """The rows that belong to tokens besides the patches (1, pos_prefix, dim), and the patches' as a map."""
         side = self.config.grid
-        rows, grid = self.pos_embed.split([self.config.pos_prefix, side * side], 1)
-        return rows, grid.transpose(1, 2).unflatten(2, (side, side))
+        rows, grid = self.pos_embed[:, :-side * side], self.pos_embed[:, -side * side:]
+        return rows, grid.transpose(1, 2).reshape(1, -1, side, side)
 
     def features(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """The patches as a map after each block, and all tokens after the last."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from zooconv import Dialect, cat, drop, keep, merge, rename, reshape
 
-from .family import TOY_CLIP, TOY_DINOV2, TOY_SWIGLU
+from .members import TOY_CLIP, TOY_DINOV2, TOY_SWIGLU
 
 BLOCK = ("blocks.{b}.norm{n}.{wb}",
          "blocks.{b}.attn.qkv.{wb}",
@@ -38,8 +38,8 @@ def qkv(block: str, parts: tuple[str, str, str]) -> Any:
     return merge([f"{block}.{part}.{{wb}}" for part in parts], "blocks.{b}.attn.qkv.{wb}", cat(axis=0))
 
 
-# huggingface/pytorch-image-models timm/models/vision_transformer.py and deit.py. The official files of MAE and DeiT have
-# these names, because they are made by timm's class.
+# huggingface/pytorch-image-models timm/models/vision_transformer.py and deit.py. The official files of MAE and DeiT
+# have these names, too: their classes are made of timm's.
 TIMM = Dialect("timm", [
     *keep("patch_embed.proj.{wb}",
           "cls_token",
@@ -88,8 +88,8 @@ CHUNKS = Dialect("dinov2-chunks", [
     MASK,
 ], toy=TOY_DINOV2)
 
-# huggingface/transformers models/vit/modeling_vit.py and vit_mae/modeling_vit_mae.py, as files on the hub have it: bare,
-# or under "vit.", the decoder of ViTMAEForPreTraining beside it. facebook/deit-* without distillation are ViTs, too.
+# huggingface/transformers models/vit/modeling_vit.py and vit_mae/modeling_vit_mae.py, as files on the hub have it:
+# bare, or under "vit.", the decoder of ViTMAEForPreTraining beside it. facebook/deit-* without distillation are ViTs.
 _HF = "encoder.layer.{b}"
 TRANSFORMERS = Dialect("transformers", [
     rename("embeddings.patch_embeddings.projection.{wb}",   "patch_embed.proj.{wb}"),
@@ -125,7 +125,7 @@ TRANSFORMERS_5 = Dialect("transformers-5", [
 
 
 def transformers_dinov2(name: str, *layers: Any) -> Dialect:
-    """huggingface/transformers models/dinov2/modeling_dinov2.py and dinov2_with_registers/: bare, or under "dinov2."."""
+    """huggingface/transformers models/dinov2/modeling_dinov2.py and dinov2_with_registers/, under "dinov2." or bare."""
     return Dialect(name, [
         rename("embeddings.patch_embeddings.projection.{wb}",   "patch_embed.proj.{wb}"),
         rename("embeddings.cls_token",                          "cls_token"),
@@ -175,8 +175,8 @@ TRANSFORMERS_CLIP = Dialect("transformers-clip", [
     drop("embeddings.position_ids", "they count the positions"),
 ], toy=TOY_CLIP)
 
-# openai/CLIP clip/model.py and mlfoundations/open_clip src/open_clip/transformer.py: VisionTransformer, under "visual.",
-# the text tower beside it
+# openai/CLIP clip/model.py and mlfoundations/open_clip src/open_clip/transformer.py: VisionTransformer, under
+# "visual.", the text tower beside it
 OPENAI = Dialect("openai", [
     rename("conv1.weight",                                  "patch_embed.proj.weight"),
     rename("class_embedding",                               "cls_token", class_token),

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from zooconv import Fresh, Layout, Requires
 
 from .dialects import CANONICAL
-from .family import VARIANTS, ViTConfig
+from .family import ViTConfig
+from .members import VARIANTS
 
 DEVIT = {"small": VARIANTS["small_p14_518_dinov2"], "base": VARIANTS["base_p14_518_dinov2"],
          "large": VARIANTS["large_p14_518_dinov2"]}
 
 NOTE = ("keeps the class token, the layer scales and the final norm, which Detectron2's own ViT (ViTDet) lacks. Norms "
-        "have an eps of 1e-6, those of CLIP 1e-5; perceptrons have GELU, but QuickGELU in the CLIPs of OpenAI, MetaCLIP "
-        "and DFN: shapes tell neither")
+        "have an eps of 1e-6, those of CLIP 1e-5; perceptrons have GELU, but QuickGELU in the CLIPs of OpenAI, "
+        "MetaCLIP and DFN: shapes tell neither")
 
 
 def devit_types(config: ViTConfig) -> dict[str, object]:

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from zooconv import Upstream, import_package
 
 from .backbone import told
-from .family import TOY_CLIP, TOY_DINOV2, ViTConfig
+from .family import ViTConfig
+from .members import TOY_CLIP, TOY_DINOV2
 
 Shapes = Mapping[str, tuple[int, ...]]
 ANY = (True, False)
 
 
 def need(config: ViTConfig, **given: object) -> None:
-    """Raise ValueError where a member is not what a class makes: in `given` fields one of these, in others the usual."""
+    """Raise ValueError for a member that a class cannot make: `given` fields may be one of these, others the usual."""
     for field in fields(config):
         value, wanted = getattr(config, field.name), given.get(field.name, field.default)
         if isinstance(field.default, int) and value not in (wanted if isinstance(wanted, Iterable) else [wanted]):
@@ -41,7 +42,7 @@ def outputs(blocks: Any, run: Callable[[], Tensor]) -> dict[str, Tensor]:
 def feature_map(tokens: Tensor) -> Tensor:
     """The patches' tokens, which are the last ones and make a square, as (N, C, H, W)."""
     side = isqrt(tokens.shape[1])
-    return tokens[:, -side * side:].transpose(1, 2).unflatten(2, (side, side))
+    return tokens[:, -side * side:].transpose(1, 2).reshape(len(tokens), -1, side, side)
 
 
 class Timm(Upstream):
