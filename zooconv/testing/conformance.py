@@ -127,7 +127,7 @@ def members(family: Family[Any]) -> dict[str, Any]:
 
 
 def toy(family: Family[Any], dialect: Dialect | None = None) -> Any:
-    """The member that costs the least, or the one that a dialect says it can be tried on."""
+    """The member that costs the least; for a dialect that has no names for it, the dialect's own."""
     if dialect is not None and dialect.toy is not None:
         return dialect.toy
 

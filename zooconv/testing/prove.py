@@ -22,12 +22,15 @@ from typing import Any
 from zooconv.atomic import write_text
 from zooconv.certificate import check_certificate
 from zooconv.checkpoint.open import open_checkpoint
-from zooconv.errors import UsageError
+from zooconv.errors import CheckFailed, UsageError
+from zooconv.mapping.expr import Leaf
 from zooconv.mapping.family import Family, config_text
+from zooconv.mapping.rules import Dialect
 from zooconv.modules import SMALL
 from zooconv.modules import weights as weights_of
 from zooconv.names import local
 from zooconv.options import Options
+from zooconv.output import some
 from zooconv.parity import Parity, compare, expect
 from zooconv.pipeline import run
 from zooconv.plugins import families
@@ -48,8 +51,14 @@ def prove(family: Family[Any], config: Any, against: str, folder: Path, *,
     weights = lively_weights(family, config)
     dialect = next(d for d in family.dialects if d.name == upstream(family, against).spelling(config))
     path = save_safetensors(folder / "source.safetensors", spelled(dialect, weights))
-    done = run(local(path), Options(output=folder / "artifact.pth", load_check=False, report=False, force=True,
-                                    layout=family.layouts[0].name, registry=folder / "registry.json"))
+    try:
+        done = run(local(path), Options(output=folder / "artifact.pth", load_check=False, report=False, force=True,
+                                        layout=family.layouts[0].name, registry=folder / "registry.json"))
+    except CheckFailed:
+        if nameless := nameless_in(dialect, family, config):
+            raise UsageError(f"{dialect.name} names cannot tell this {family.title}",
+                             why=[f"they have none for {some(nameless)}"]) from None
+        raise
     if (found := done.preview.found.config) != config:
         raise UsageError(f"{dialect.name} names cannot tell this {family.title}",
                          why=[f"{config_text(config)} in them is {config_text(found)}"])
@@ -62,6 +71,12 @@ def prove(family: Family[Any], config: Any, against: str, folder: Path, *,
         if most is not None and most < len(wrong):
             wrong = random.Random(0).sample(wrong, most)  # noqa: S311
         return parity, faults, score(expected, ours, weights, wrong, parity.unseen)
+
+
+def nameless_in(dialect: Dialect, family: Family[Any], config: Any) -> list[str]:
+    """The tensors of a member that a dialect has no names for."""
+    whole = {spec.name: Leaf(spec.shape, spec.dtype, spec.name) for spec in family.tensors(config)}
+    return dialect.from_canonical(whole).unmatched
 
 
 @dataclass(frozen=True)

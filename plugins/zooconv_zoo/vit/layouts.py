@@ -1,0 +1,45 @@
+"""How Detectron2 projects hold a ViT with all that it has. Each was read off the project's own class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from zooconv import Fresh, Layout, Requires
+
+from .dialects import CANONICAL
+from .family import ViTConfig
+from .members import VARIANTS
+
+DEVIT = {"small": VARIANTS["small_p14_518_dinov2"], "base": VARIANTS["base_p14_518_dinov2"],
+         "large": VARIANTS["large_p14_518_dinov2"]}
+
+NOTE = ("keeps the class token, the layer scales and the final norm, which Detectron2's own ViT (ViTDet) lacks. Norms "
+        "have an eps of 1e-6, those of CLIP 1e-5; perceptrons have GELU, but QuickGELU in the CLIPs of OpenAI, "
+        "MetaCLIP and DFN: shapes tell neither")
+
+
+def devit_types(config: ViTConfig) -> dict[str, object]:
+    return {"BACKBONE": {"NAME": "build_dino_v2_vit",
+                         "TYPE": next((name for name, known in DEVIT.items() if known == config), "?")}}
+
+
+def not_devits(config: ViTConfig) -> str | None:
+    if config in DEVIT.values():
+        return None
+    return "build_dino_v2_vit makes DINOv2's small, base and large, without registers, at 518 pixels"
+
+
+def mask_token(config: ViTConfig) -> Iterator[Fresh]:
+    """It stands for hidden patches, and in a detector nothing is hidden."""
+    yield Fresh("mask_token", (1, config.dim), 0)
+
+
+LAYOUTS = [
+    Layout(("d2",), mount="backbone.", rules=CANONICAL,
+           source="facebookresearch/dinov2 dinov2/models/vision_transformer.py, under backbone.",
+           requires=Requires(note=NOTE)),
+
+    Layout(("devit",), mount="backbone.", rules=CANONICAL, refuses=not_devits, fresh=mask_token,
+           source="mlzxy/devit lib/dinov2/vit.py",
+           requires=Requires(model=devit_types, note="features come through the final norm")),
+]
