@@ -49,8 +49,8 @@ class Preview:
     @property
     def mind(self) -> list[str]:
         """What the layout and the zoo want a user to mind."""
-        model = self.source.model
-        return [note for note in (self.plan.layout.requires.note, model.note if model else "") if note]
+        model, advice = self.source.model, self.plan.layout.requires.advice(self.plan.config)
+        return [note for note in (advice, model.note if model else "") if note]
 
     def source_files(self, written: Written) -> tuple[FileDigest, ...]:
         """The source's files, as fetching them or the pass has measured them."""

@@ -155,8 +155,16 @@ def expect(source: Mapping[str, LazyTensor], found: Fit, against: str | None = N
     need_memory(found.table.values(), f"the parity of this {family.title}", memory)
     import_package(other.package)
     images = _images(family, found.config)
-    after = _after(found.config, changes)
-    run = _run(_theirs(found, other, name, source), images, alter=lambda module: other.follow(module, after))
+
+    def follow(module: nn.Module) -> None:
+        if others := [change.title for change in changes if change.limit is None]:
+            try:
+                other.follow(module, _after(found.config, changes))
+            except ValueError as error:
+                raise UsageError(f"{name} cannot be held against what layouts have changed",
+                                 why=[*others, f"{name}: {error}"]) from None
+
+    run = _run(_theirs(found, other, name, source), images, alter=follow)
     return Expected(found, name, other, images, changes, run)
 
 

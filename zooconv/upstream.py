@@ -48,10 +48,11 @@ class Upstream(Protocol):
         return name
 
     def follow(self, module: nn.Module, config: Any) -> None:
-        """Make the module run as a member of this config, which a layout's changes have led to: without a part, say.
+        """Make the module run as a member of this config, to which a layout's changes have led: without a part, say.
 
-        Mostly there is nothing to do: what is folded elsewhere gives the same outputs.
+        Asked only for changes after which it is another function. Raises ValueError where the package's code cannot.
         """
+        raise ValueError("it runs only with all that its weights have")
 
     def outputs(self, module: nn.Module, images: Tensor) -> dict[str, Tensor]:
         """What the module makes of images (N, 3, H, W), under the reference backbone's names for it."""

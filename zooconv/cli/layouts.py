@@ -34,4 +34,4 @@ def _facts(family: Family[Any], layout: Layout) -> dict[str, Any]:
             "lacks": dict(layout.omit), "adds": [f.name for f in layout.fresh_tensors(config)],
             "changes": [change.title for change in layout.changes],
             "requires": {"format": requires.format, "pixel_mean": requires.pixel_mean, "pixel_std": requires.pixel_std,
-                         "note": requires.note}}
+                         "note": requires.advice(layout.after(config))}}

@@ -37,10 +37,10 @@ class Change:
     """A declared step from one config to another.
 
     `title` says what is done and why, in a few words. `becomes` gives the config afterwards; where that is the config
-    before, there is nothing to do, unless it is None: a step that no config shows. `limit` is how far a layer's outputs
-    may be from the upstream's, relative to their largest value; None where they cannot be held against each other,
-    because it is another function. `turns_colours` says that images must then come with their channels the other way
-    round.
+    before, there is nothing to do, unless it is None: a step that no config shows. `limit` is how far outputs may then
+    be from the upstream's, relative to their largest value; None where it is another function: then an upstream has to
+    follow (see `Upstream.follow`), or cannot be held against it. `turns_colours` says that images must come with their
+    channels the other way round.
     """
 
     title: str

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zooconv import Family, hookimpl
+from zooconv import Family, hookimpl, turn_colours
 
+from .changes import to_grid, to_patch
 from .dialects import DIALECTS
 from .family import REFUSALS, ViTConfig, infer, tensors
 from .layouts import LAYOUTS
@@ -31,6 +32,7 @@ FAMILY = Family(
         "transformers-clip": "zooconv_zoo.vit.upstreams:TransformersCLIP",
         "torchvision": "zooconv_zoo.vit.upstreams:Torchvision",
     },
+    choices={"patch": to_patch, "grid": to_grid, "bgr": turn_colours("patch_embed.proj.weight")},
     zoo=Path(__file__).with_name("zoo.toml"),
 )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from zooconv import Fresh, Layout, Requires
 
+from .changes import FOLDED, PATCHES_ALONE
 from .dialects import CANONICAL
 from .family import ViTConfig
 from .members import VARIANTS
@@ -34,10 +35,33 @@ def mask_token(config: ViTConfig) -> Iterator[Fresh]:
     yield Fresh("mask_token", (1, config.dim), 0)
 
 
+def not_vitdets(config: ViTConfig) -> str | None:
+    if config.pre_norm:
+        return "its norm before the first block (CLIP's) has no place in Detectron2's ViT, and cannot be left out"
+    if config.gated:
+        return "its SwiGLU perceptrons have no place in Detectron2's ViT"
+    if config.pos_prefix > 1:
+        return "Detectron2's ViT knows positions of the patches and of one class token, not of registers"
+    return None if config.qkv_bias else "without biases of queries, keys and values it is not known again"
+
+
+def vitdet_arguments(config: ViTConfig) -> str:
+    """What L(ViT)(…) must be given; detectron2/modeling/backbone/vit.py."""
+    return (f"LazyConfig: L(ViT)(patch_size={config.patch}, embed_dim={config.dim}, depth={config.depth}, "
+            f"num_heads={config.heads}, mlp_ratio={config.hidden / config.dim:g}, "
+            f"pretrain_img_size={config.patch * config.grid}, pretrain_use_cls_token={config.pos_prefix == 1}, …). "
+            "Relative positions (rel_pos_h, rel_pos_w) and the pyramid (simfp_2 …) are not in the file and start anew: "
+            "Detectron2 names them, and that is right")
+
+
 LAYOUTS = [
     Layout(("d2",), mount="backbone.", rules=CANONICAL,
            source="facebookresearch/dinov2 dinov2/models/vision_transformer.py, under backbone.",
            requires=Requires(note=NOTE)),
+
+    Layout(("vitdet",), mount="backbone.net.", rules=CANONICAL, refuses=not_vitdets, changes=[FOLDED, PATCHES_ALONE],
+           source="facebookresearch/detectron2 detectron2/modeling/backbone/vit.py, in a SimpleFeaturePyramid",
+           requires=Requires(note=vitdet_arguments)),
 
     Layout(("devit",), mount="backbone.", rules=CANONICAL, refuses=not_devits, fresh=mask_token,
            source="mlzxy/devit lib/dinov2/vit.py",

@@ -69,6 +69,14 @@ class Timm(Upstream):
             norm_layer=partial(nn.LayerNorm, eps=config.eps), **perceptron)
         return module
 
+    def follow(self, module: Any, config: ViTConfig) -> None:
+        """Without tokens besides the patches, and without the final norm: as ViTDet is."""
+        if config.prefix == 0:
+            module.pos_embed = nn.Parameter(module.pos_embed[:, -config.grid ** 2:])
+            module.cls_token = module.reg_token = None
+        if not config.norm:
+            module.norm = nn.Identity()
+
     def outputs(self, module: Any, images: Tensor) -> dict[str, Tensor]:
         return outputs(module.blocks, lambda: module.forward_features(images))
 
