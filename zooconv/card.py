@@ -169,13 +169,17 @@ def page(card: Card) -> str:
     ]
     checks = [("the file is the one that was recorded", card.checks["file"]),
               ("certificate: every tensor of either file is had from the other's", card.checks["certificate"]),
-              *((f"parity with {name}", proof) for name, proof in card.parity.items())]
+              *((f"parity with {name}", proof) for name, proof in card.parity.items()),
+              *([] if card.parity else [("parity", _NO_PARITY)])]
     return "\n".join([
         f"# {card.artifact}", "", "| | |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows), "",
         "| check | status | |", "|---|---|---|",
         *(f"| {label} | {finding.status} | {_remark(finding)} |" for label, finding in checks), "",
         *(line for name, proof in card.parity.items() for line in _stages(name, proof)),
         f"Made by `zooconv card {card.artifact}`; everything here was measured then.", ""])
+
+
+_NO_PARITY = Finding(status="not verified", why=["its family names no package to hold it against"])
 
 
 def _remark(finding: Finding) -> str:

@@ -19,8 +19,9 @@ A family keeps its models in a `zoo.toml`:
         aliases = ["convnext_tiny_22k_224"] },
     ]
 
-A model's artifacts are called after its `name`; it answers to its aliases and its repository, too. A `note` says what
-a user of its weights should mind.
+A model's artifacts are called after its `name`; it answers to its aliases and its repository, too. A model that is one
+file of many in a repository names it (`files = ["folder/model.pt"]`), and answers to `owner/repo:folder/model.pt`. A
+`note` says what a user of its weights should mind.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ class Model:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Everything that this model answers to."""
-        return (self.name, *self.aliases, self.repo)
+        """Everything that this model answers to: with `files`, its repository has other models, too."""
+        address = [f"{self.repo}:{file}" for file in self.files] or [self.repo]
+        return (self.name, *self.aliases, *address)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,26 @@
+"""EVA-02, as a plugin: one hook, one family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from zooconv import Family, hookimpl
+
+from .dialects import DIALECTS
+from .family import TOY, VARIANTS, image, infer, tensors
+from .layouts import LAYOUTS
+
+FAMILY = Family(
+    name="eva02", title="EVA-02", infer=infer, tensors=tensors, variants=VARIANTS, toy=TOY,
+    dialects=DIALECTS, layouts=LAYOUTS, image=image,
+    backbone="zooconv_zoo.eva02.backbone:build",
+    upstreams={"timm": "zooconv_zoo.eva02.upstreams:Timm"},
+    zoo=Path(__file__).with_name("zoo.toml"),
+)
+
+
+@hookimpl
+def zooconv_families() -> Iterator[Family[Any]]:
+    yield FAMILY

@@ -1,0 +1,60 @@
+"""How Detectron2 projects hold an EVA-02. Each was read off the project's own class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from zooconv import Layout, Requires
+
+from .dialects import BLOCKS, CANONICAL, STEM
+from .family import EVA02Config
+
+LEFT_OUT = {"cls_token": "this layout runs without a class token", "norm.{wb}": "this layout has no final norm"}
+
+
+WITHOUT = ("its features are not those of the classifier, whose patches see the class token; the project's own configs "
+           "normalise with ImageNet's mean and std; ")
+
+
+def strange_to_vitdet(config: EVA02Config) -> str | None:
+    """What a ViTDet of EVA-02 is not built for: it is that of base and large, its strides are powers of two."""
+    if not config.sub_norm:
+        return "its attention has one matrix for q, k and v, its SwiGLU no norm; this class has three, and one"
+    if config.attn_norm:
+        return "it has a norm in its attention (EVA-CLIP), for which this class has no place"
+    if config.patch != 16:
+        return f"its patches have {config.patch} pixels, where this class needs 16; the p14to16 files have them"
+    return None
+
+
+def strange_to_glee(config: EVA02Config) -> str | None:
+    reason = "its pos_embed is not of 14 x 14 patches, which GLEE's class takes for granted"
+    return strange_to_vitdet(config) or (reason if config.grid != 14 else None)
+
+
+def model(config: EVA02Config) -> Mapping[str, object]:
+    return {"BACKBONE": {"NAME": "D2_EVA02"},
+            "EVA02": {"DMBED_DIM": config.embed_dim, "DEPTH": config.depth, "NUM_HEADS": config.heads,
+                      "PATCH_SIZE": config.patch}}
+
+
+LAYOUTS = [
+    # every backbone tensor, so that nothing is lost on the way and the way back is complete
+    Layout(("d2",), mount="backbone.", rules=CANONICAL, source="baaivision/EVA, under backbone.",
+           requires=Requires(note="keeps the class token and the final norm, which a ViTDet lacks; "
+                                  "the layout of your project fits it exactly")),
+
+    Layout(("detrex", "vitdet"), mount="backbone.net.", rules=[*BLOCKS, *STEM],
+           source="IDEA-Research/detrex detrex/modeling/backbone/eva_02.py; baaivision/EVA EVA-02/det",
+           omit=LEFT_OUT, refuses=strange_to_vitdet,
+           requires=Requires(note=WITHOUT + "LazyConfig: set embed_dim, depth, num_heads of L(EVA02_ViT), "
+                                  "mlp_ratio=4*2/3, patch_size=16, and pretrain_img_size to 16 times the side of "
+                                  "pos_embed's map; the pyramid and the rotary tables are the module's own")),
+
+    # GLEE reads MODEL.EVA02.PRETRAINED_WEIGHT into the backbone itself, so that nothing stands before "net."
+    Layout(("glee",), mount="net.", rules=[*BLOCKS, *STEM],
+           source="FoundationVision/GLEE projects/GLEE/glee/backbone/eva02.py, weights/convert_eva02.py",
+           omit=LEFT_OUT, refuses=strange_to_glee,
+           requires=Requires(model=model, note=WITHOUT + "name the file in MODEL.EVA02.PRETRAINED_WEIGHT, not in "
+                                                         "MODEL.WEIGHTS")),
+]
