@@ -213,7 +213,7 @@ F4 = np.dtype("f4")
     ((1, (2, -2), F4, False, b""), "where a size"), ((1, (True,), F4, False, b"1234"), "where a size"),
     ((1, (2.0,), F4, False, b"12345678"), "where a size"), ((1, [2], F4, False, b"12345678"), "for a shape"),
     ((1, (1,) * 65, F4, False, b"1234"), "for a shape"), ((1, (1,), F4, False, [1]), "are a list"),
-    ((1, (1,), F4, False, "€uro"), "are text"), ((1, (1,), "f4", False, b"1234"), "no dtype"),
+    ((1, (1,), F4, False, "€uro"), "are a str"), ((1, (1,), "f4", False, b"1234"), "no dtype"),
     ((2, (1,), F4, False, b"1234"), "no state"), ((1, (1,), F4), "no state"), (None, "no state"),
     ((1, (1 << 61, 1 << 61), F4, False, b"1234"), "bytes"),
 ], ids=str)
@@ -222,9 +222,19 @@ def test_an_array_that_contradicts_itself_is_refused(tmp_path, state, word):
         read(write(tmp_path / "x.pkl", {"w": State(state)}, 3))
 
 
+def test_a_shape_that_nests_deeply_is_refused_plainly(tmp_path):
+    deep = pickle.dumps({"w": State((1, "deep", F4, False, b"1234"))}, 3)
+    place = b"X\x04\x00\x00\x00deep"
+    assert place in deep
+    (tmp_path / "x.pkl").write_bytes(deep.replace(place, b")" + b"\x85" * 100_000))
+    with pytest.raises(UnsafeFile):
+        read(tmp_path / "x.pkl")
+
+
 @pytest.mark.parametrize("arguments", [
     (b"1234", F4, (1,), "A"), (b"1234", F4, (1,), "K"), (b"1234", F4, (1,), "K", (1,)),
-    (b"1234", F4, (1,), "K", ("0",)), (b"1234", F4, (1,), "K", (0, 0)), (b"1234", F4), (b"1234", None, (1,), "C"), (b"1234", F4, (2,), "C"),
+    (b"1234", F4, (1,), "K", ("0",)), (b"1234", F4, (1,), "K", (0, 0)), (b"1234", F4),
+    (b"1234", None, (1,), "C"), (b"1234", F4, (2,), "C"),
 ], ids=str)
 def test_a_buffer_that_contradicts_itself_is_refused(tmp_path, arguments):
     rebuild = np.ones(1).__reduce_ex__(5)[0]

@@ -51,7 +51,11 @@ def read_numpy_pickle(file: InputFile) -> Any:
     Raises UnsafeFile where the pickle is malformed, asks to run something, or an array contradicts itself.
     """
     arrays = _Arrays(file)
-    return arrays.in_tree(pickle_vm.load(_Window(file), call=arrays.call, place=Span), MAX_WRAPPERS + 1)
+    tree = pickle_vm.load(_Window(file), call=arrays.call, place=Span)
+    try:
+        return arrays.in_tree(tree, MAX_WRAPPERS + 1)
+    except RecursionError:  # of a message about something that nests deeply
+        raise UnsafeFile("an array of the pickle is described by something that nests without end") from None
 
 
 class _Window:
@@ -77,7 +81,7 @@ class _Arrays:
     def __init__(self, file: InputFile) -> None:
         self.file = file
         self.held = HeldFile(file.path)
-        self.strings: dict[int, tuple[Any, int]] = {}  # those that are held, by identity: the string, its offset
+        self.strings: dict[int, tuple[Any, int, int]] = {}  # those that are held, by identity, with offset and size
         self.made: dict[int, Any] = {}  # what became of an array or a mapping, by its identity
 
     def call(self, call: Global, args: tuple[Any, ...]) -> Any:
@@ -136,18 +140,13 @@ class _Arrays:
 
     def place(self, data: Any) -> tuple[InputFile, int, int]:
         """Where the bytes of an array can be read: in the file, or among those that are held."""
-        match data:
-            case Span(offset=offset, size=size):
-                return self.file, offset, size
-            case bytes():
-                plain = data
-            case str() | Text(text=str()):  # of Python 2, and of Python 3 in protocol 2
-                plain = _bytes(data if isinstance(data, str) else data.text)
-            case _:
-                raise UnsafeFile(f"the elements of an array are {describe(data)}, not bytes")
+        if isinstance(data, Span):
+            return self.file, data.offset, data.size
         if id(data) not in self.strings:
-            self.strings[id(data)] = data, self.held.put(plain)
-        return self.held, self.strings[id(data)][1], len(plain)
+            plain = _bytes(data)
+            self.strings[id(data)] = data, self.held.put(plain), len(plain)
+        _, offset, size = self.strings[id(data)]
+        return self.held, offset, size
 
 
 def _layout(shape: tuple[int, ...], order: Any, axes: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -174,8 +173,12 @@ def _known(dtype: Any) -> str | Unsupported:
     return known or Unsupported(f"a numpy array of dtype {state[1] if plain else ''}{code!s:.20}")
 
 
-def _bytes(text: str) -> bytes:
+def _bytes(data: Any) -> bytes:
+    """A string of bytes that does not lie in the file as such: short, of Python 2, or of Python 3 in protocol 2."""
+    text = data.text if isinstance(data, Text) else data
+    if isinstance(text, bytes):
+        return text
     try:
-        return text.encode("latin-1")
-    except UnicodeEncodeError:
-        raise UnsafeFile("the elements of an array are text, not bytes") from None
+        return str.encode(text, "latin-1")
+    except (TypeError, UnicodeEncodeError):
+        raise UnsafeFile(f"the elements of an array are {describe(text)}, not bytes") from None
