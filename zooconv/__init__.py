@@ -21,7 +21,8 @@ _HOME = {
     "zooconv.tensor": ["TensorSpec"],
     "zooconv.hookspecs": ["hookimpl"],
     "zooconv.mapping.family": ["Derived", "Family", "Fresh", "Layout", "Refusal", "Requires", "Shapes"],
-    "zooconv.mapping.rules": ["Dialect", "drop", "keep", "merge", "rename", "same_as", "split"],
+    "zooconv.mapping.change": ["ROUNDED", "Change", "fold_scale", "resample", "resample_grid"],
+    "zooconv.mapping.rules": ["Dialect", "compute", "drop", "keep", "merge", "rename", "same_as", "split"],
     "zooconv.mapping.ops": ["Op", "cat", "chain", "cut", "flatten", "group_order", "identity", "linear", "permute",
                             "reshape", "square", "transpose", "unfold_order"],
     "zooconv.checkpoint.open": ["open_checkpoint"],
@@ -42,6 +43,11 @@ if TYPE_CHECKING:
     from zooconv.errors import UsageError as UsageError
     from zooconv.errors import ZooError as ZooError
     from zooconv.hookspecs import hookimpl as hookimpl
+    from zooconv.mapping.change import ROUNDED as ROUNDED
+    from zooconv.mapping.change import Change as Change
+    from zooconv.mapping.change import fold_scale as fold_scale
+    from zooconv.mapping.change import resample as resample
+    from zooconv.mapping.change import resample_grid as resample_grid
     from zooconv.mapping.family import Derived as Derived
     from zooconv.mapping.family import Family as Family
     from zooconv.mapping.family import Fresh as Fresh
@@ -63,6 +69,7 @@ if TYPE_CHECKING:
     from zooconv.mapping.ops import transpose as transpose
     from zooconv.mapping.ops import unfold_order as unfold_order
     from zooconv.mapping.rules import Dialect as Dialect
+    from zooconv.mapping.rules import compute as compute
     from zooconv.mapping.rules import drop as drop
     from zooconv.mapping.rules import keep as keep
     from zooconv.mapping.rules import merge as merge

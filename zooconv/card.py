@@ -61,6 +61,7 @@ class Card(_Strict):
     source: SourceRecord
     converter: Converter
     layout: str
+    changes: list[str]
     output: File
     content: Content
     dropped: dict[str, str]
@@ -94,7 +95,8 @@ def make_card(subject: Subject, against: Iterable[str] = (), *, memory: int | No
     certificate = read_certificate(certificate_path(subject.path))
     found = subject.found
     return Card(
-        artifact=subject.name, layout=record.layout, source=record.source, converter=record.converter,
+        artifact=subject.name, layout=record.layout, changes=record.changes or [],
+        source=record.source, converter=record.converter,
         model=Model(family=found.family.name, title=found.family.title, variant=found.variant,
                     config=config_facts(found.config), dialect=found.dialect.name, license=record.license),
         output=record.output.files[0], content=record.output.content, certificate=record.output.certificate,
@@ -133,7 +135,8 @@ def _finding(faults: list[str]) -> Finding:
 
 def _proof(subject: Subject, name: str, memory: int | None) -> Proof:
     try:
-        result = parity(subject.source, subject.found, subject.artifact, subject.ours, name, memory=memory)
+        result = parity(subject.source, subject.found, subject.artifact, subject.ours, name, memory=memory,
+                        chosen=subject.chosen)
     except UsageError as error:
         return Proof(status="not verified", why=[error.what, *error.why])
     except CheckFailed as error:
@@ -158,6 +161,7 @@ def page(card: Card) -> str:
         ("sha256", f"`{card.output.sha256}`"), ("tree digest", f"`{card.content.tree}`"),
         ("canonical digest", f"`{card.content.canonical}`"), ("rules digest", f"`{card.converter.rules}`"),
         ("certificate", f"`{card.certificate}`"),
+        ("changed", "<br>".join(card.changes) or "nothing: every value is the source's"),
         ("dropped", f"{len(card.dropped)}: {some(list(card.dropped))}" if card.dropped else "nothing"),
         ("fresh", f"{len(card.fresh)}: {some(card.fresh)}" if card.fresh else "nothing"),
         ("licence of the weights", model.license),

@@ -16,9 +16,10 @@
     }
 
 `made` says what each target tensor is, over source tensors; `back` says what each source tensor is, over target
-tensors: the proof that nothing was lost. Both are expressions (`zooconv.mapping.notation`), so the two files and the
-certificate are enough to check it, without the rules that led to it. It lies beside the artifact as `<file>.cert.json`;
-the registry has its SHA-256. Like the registry, it holds no time, host or path.
+tensors: the proof that nothing was lost. A source tensor without a `back` was `dropped` for a reason, or `computed`
+into new values by a declared change, which `changes` lists. Both are expressions (`zooconv.mapping.notation`), so the
+two files and the certificate are enough to check it, without the rules that led to it. It lies beside the artifact as
+`<file>.cert.json`; the registry has its SHA-256. Like the registry, it holds no time, host or path.
 """
 
 from __future__ import annotations
@@ -59,10 +60,11 @@ class Tensor(_Strict):
 
 
 class SourceTensor(Tensor):
-    """A source tensor: either it can be had back, or it was dropped for a reason."""
+    """A source tensor: it can be had back, or it was dropped for a reason, or computed into others by a change."""
 
     back: JsonValue = None
     dropped: str | None = None
+    computed: str | None = None
 
 
 class TargetTensor(Tensor):
@@ -98,6 +100,7 @@ class Certificate(_Strict):
     prefix: str
     rules: Sha256
     options: dict[str, JsonValue]
+    changes: list[str] | None = None
     source: SourceSide
     artifact: ArtifactSide
     sources: Annotated[dict[str, SourceTensor], Field(min_length=1)]
@@ -130,13 +133,13 @@ def certify(plan: Plan, written: Written, path: Path, source_files: tuple[FileDi
     What the pass has not shown already is shown here from the file: source tensors that were joined, cut or reordered
     are made again from it. Raises CheckFailed where one does not come back as it was.
     """
-    kept = [digest for digest in written.canonical if digest.name in plan.kept]
     made = Certificate(
         certificate=1, family=plan.family.name, config=config_facts(plan.config), layout=plan.layout.name,
         dialect=plan.dialect, prefix=plan.prefix, rules=plan.rules, options=dict(options),
+        changes=list(plan.changes) or None,
         source=SourceSide(tree=tree_digest(written.source), canonical=tree_digest(written.canonical),
                           files=source_records(source_files)),
-        artifact=ArtifactSide(tree=tree_digest(written.target), canonical=tree_digest(kept),
+        artifact=ArtifactSide(tree=tree_digest(written.target), canonical=tree_digest(written.placed),
                               size=written.file.size, sha256=written.file.sha256),
         sources={d.name: SourceTensor(dtype=d.dtype, shape=d.shape, sha256=d.sha256, **_fate(plan, d.name))
                  for d in written.source},
@@ -152,7 +155,10 @@ def certify(plan: Plan, written: Written, path: Path, source_files: tuple[FileDi
 
 
 def _fate(plan: Plan, name: str) -> dict[str, Any]:
-    return {"dropped": plan.dropped[name]} if name in plan.dropped else {"back": to_data(plan.back[name])}
+    for fate, why in (("dropped", plan.dropped), ("computed", plan.computed)):
+        if name in why:
+            return {fate: why[name]}
+    return {"back": to_data(plan.back[name])}
 
 
 def read_certificate(path: Path) -> Certificate:
@@ -179,8 +185,8 @@ def check_certificate(certificate: Certificate, source: Checkpoint, artifact: Ch
         return wrong
     try:
         made = _expressions({n: row.made for n, row in certificate.targets.items()}, certificate.sources)
-        back = _expressions({n: row.back for n, row in certificate.sources.items() if row.dropped is None},
-                            certificate.targets)
+        back = _expressions({n: row.back for n, row in certificate.sources.items()
+                             if row.dropped is None and row.computed is None}, certificate.targets)
     except ValueError as error:
         return [f"the certificate contradicts itself: {error}"]
     return [*_not_made(made, certificate.targets, certificate.sources, source.tensors),

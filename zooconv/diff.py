@@ -22,7 +22,7 @@ from zooconv.tensor import array_bytes, shape_text
 
 
 @dataclass(frozen=True)
-class Change:
+class Mismatch:
     """A tensor that is not the same on both sides, and how: `only in A`, `only in B`, `shape`, `dtype` or `values`."""
 
     name: str
@@ -43,7 +43,7 @@ class Diff:
     names: str
     beside: Mapping[str, tuple[str, ...]]
     same: int
-    changes: tuple[Change, ...]
+    changes: tuple[Mismatch, ...]
 
     @property
     def data(self) -> dict[str, Any]:
@@ -89,13 +89,13 @@ def _described(checkpoint: Checkpoint, found: Fit | None) -> str:
     return f"{checkpoint.path}  ({kind}, {len(checkpoint.tensors)} tensors)"
 
 
-def _compare(name: str, a: Expr | None, b: Expr | None, left: Checkpoint, right: Checkpoint) -> Change | None:
+def _compare(name: str, a: Expr | None, b: Expr | None, left: Checkpoint, right: Checkpoint) -> Mismatch | None:
     if a is None or b is None:
         there = a or b
         assert there is not None
-        return Change(name, "only in A" if b is None else "only in B", f"{there.dtype} {shape_text(there.shape)}", {})
+        return Mismatch(name, "only in A" if b is None else "only in B", f"{there.dtype} {shape_text(there.shape)}", {})
     if a.shape != b.shape:
-        return Change(name, "shape", f"{shape_text(a.shape)}, {shape_text(b.shape)}", {})
+        return Mismatch(name, "shape", f"{shape_text(a.shape)}, {shape_text(b.shape)}", {})
     x, y = torch_value(a, left.tensors), torch_value(b, right.tensors)
     if a.dtype == b.dtype and _sha256(x) == _sha256(y):
         return None
@@ -103,7 +103,7 @@ def _compare(name: str, a: Expr | None, b: Expr | None, left: Checkpoint, right:
     dtypes = "" if a.dtype == b.dtype else f"{a.dtype}, {b.dtype}; "
     detail = (f"{dtypes}{numbers['different']:,.0f} of {x.numel():,} elements, by {numbers['max']:.3g} at most, "
               f"{numbers['mean']:.3g} on average; cosine {numbers['cosine']:.6f}")
-    return Change(name, "values" if a.dtype == b.dtype else "dtype", detail, numbers)
+    return Mismatch(name, "values" if a.dtype == b.dtype else "dtype", detail, numbers)
 
 
 def _sha256(value: Any) -> str:

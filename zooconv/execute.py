@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Written:
-    """What a pass measured: digests of both sides and of what they mean, CRC-32 of targets, those with NaN or Inf."""
+    """What a pass measured: digests of both sides and of what each means, CRC-32 of targets, those with NaN or Inf.
+
+    `canonical` are the canonical tensors of the source, `placed` those of the target.
+    """
 
     file: FileDigest
     target: tuple[TensorDigest, ...]
@@ -40,6 +43,7 @@ class Written:
     source_files: tuple[FileDigest, ...]
     source: tuple[TensorDigest, ...]
     canonical: tuple[TensorDigest, ...]
+    placed: tuple[TensorDigest, ...]
     nonfinite: tuple[str, ...]
 
 
@@ -61,7 +65,7 @@ def execute(plan: Plan, checkpoint: Checkpoint, draft: Draft, writer: Writer, au
         for name in plan.dropped:
             work.source_only(name)
         target, source = work.digests()
-        canonical = work.canonical(target, source)
+        canonical, placed = work.canonical(target, source)
         file = work.finish(tree_digest(target))
         draft.sync()
     files = audit.result() if audit is not None else ()
@@ -69,7 +73,8 @@ def execute(plan: Plan, checkpoint: Checkpoint, draft: Draft, writer: Writer, au
     if work.nonfinite and not allow_nonfinite:
         raise CheckFailed(f"{len(work.nonfinite)} tensors hold NaN or Inf", why=work.nonfinite[:20],
                           next="if that is how they must be: --allow-nonfinite")
-    return Written(file, target, tuple(work.crcs), files, source, canonical, tuple(work.nonfinite))
+    return Written(file, target, tuple(work.crcs), files, source, canonical, placed,
+                   tuple(work.nonfinite))
 
 
 class _Work:
@@ -177,10 +182,14 @@ class _Work:
                        for name, h in self.source_hash.items())
         return target, source
 
-    def canonical(self, target: Iterable[TensorDigest], source: Iterable[TensorDigest]) -> tuple[TensorDigest, ...]:
-        """The digests of all canonical tensors, most of which are those of a source or a target tensor."""
+    def canonical(self, target: Iterable[TensorDigest], source: Iterable[TensorDigest]
+                  ) -> tuple[tuple[TensorDigest, ...], tuple[TensorDigest, ...]]:
+        """The digests of all canonical tensors of either side, most of which are those of a tensor of its file."""
         written = {bytes_of(move.value): digest.sha256 for move, digest in zip(self.plan.moves, target, strict=True)}
-        return canonical_digests(self.plan.canonical, self.tensors, written | leaf_digests(source))
+        known = written | leaf_digests(source)
+        here = canonical_digests(self.plan.canonical, self.tensors, known)
+        known |= {bytes_of(self.plan.canonical[digest.name]): digest.sha256 for digest in here}
+        return here, canonical_digests(self.plan.placed, self.tensors, known)
 
     def finish(self, tree: str) -> FileDigest:
         """Write the end of the file; its digest."""

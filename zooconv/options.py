@@ -27,6 +27,14 @@ class Options:
     format: Format | None = _option(None, "The container: pth (default) or safetensors.", "--format", group="Target")
     output: Path | None = _option(None, "A file or a folder; default: weights/ for a model of the hub, else here.",
                                   "--output", "-o", group="Target")
+    patch: int | None = _option(None, "Resample the patch embedding to patches of this many pixels.",
+                                "--patch", group="Changes", recorded=True)
+    grid: int | None = _option(None, "Resample the position embedding to a square grid of this many patches a side.",
+                               "--grid", group="Changes", recorded=True)
+    window: int | None = _option(None, "Resample the position bias to attention windows of this many places a side.",
+                                 "--window", group="Changes", recorded=True)
+    bgr: bool = _option(False, "Turn the first convolution's input channels round: for images in BGR.",
+                        "--bgr", group="Changes", recorded=True)
     force: bool = _option(False, "Replace a file that is not recorded as this artifact.", "--force", group="Target")
     name: str | None = _option(None, "The artifact's name in the registry; default: the source's.",
                                "--name", group="Target")
@@ -49,7 +57,16 @@ class Options:
     note: str = _option("", "A remark for the registry and the summary.", "--note", group="Record")
 
     @property
+    def choices(self) -> dict[str, Any]:
+        """The changes that are asked for, with their values (see `Family.choices`)."""
+        return {name: value for name in CHOICES if (value := getattr(self, name))}
+
+    @property
     def recorded(self) -> dict[str, Any]:
         """The choices that decide what the artifact holds, where they are not the default."""
         return {f.name: getattr(self, f.name) for f in fields(self)
                 if f.metadata["recorded"] and getattr(self, f.name) != f.default}
+
+
+CHOICES = tuple(f.name for f in fields(Options) if f.metadata["group"] == "Changes")
+"""The options that ask for changes."""

@@ -6,16 +6,21 @@
 
 A sum in another order costs about 1e-15 in float64; a wrong permutation, a forgotten scale or a swapped pair costs
 1e-3 and more. There is no tolerance in between to hide in. float32, in which people run it, is measured beside it.
+
+Where a layout made declared changes, the upstream runs as they say (without its class token, for one), and new values
+were rounded to float32 once: then that change's own limit holds, and the changes are told with the verdict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from zooconv.checkpoint.open import Checkpoint
 from zooconv.errors import CheckFailed, UsageError
+from zooconv.mapping.change import Change
 from zooconv.mapping.expr import Expr, Leaf
 from zooconv.mapping.family import Family, config_text
 from zooconv.mapping.fit import Fit
@@ -43,14 +48,16 @@ class Difference:
     absolute32: float
     relative32: float
 
-    @property
-    def exact(self) -> bool:
-        return self.relative <= EXACT  # and not NaN
+    def within(self, limit: float) -> bool:
+        return self.relative <= limit  # and not NaN
 
 
 @dataclass(frozen=True)
 class Parity:
-    """The outcome: `skipped` outputs with the reason, and tensors that no compared output depends on (`unseen`)."""
+    """The outcome: `skipped` outputs with the reason, and tensors that no compared output depends on (`unseen`).
+
+    `changes` are the declared ones between source and artifact, and `limit` is what they leave for the verdict.
+    """
 
     against: str
     package: str
@@ -61,15 +68,22 @@ class Parity:
     differences: tuple[Difference, ...]
     skipped: Mapping[str, str]
     unseen: tuple[str, ...]
+    changes: tuple[str, ...] = ()
+    limit: float = EXACT
+
+    @property
+    def apart(self) -> tuple[Difference, ...]:
+        """The outputs that differ by more than the limit."""
+        return tuple(d for d in self.differences if not d.within(self.limit))
 
     @property
     def passed(self) -> bool:
-        return all(d.exact for d in self.differences)
+        return not self.apart
 
     @property
     def summary(self) -> dict[str, Any]:
         """What the registry keeps: nothing that a machine's rounding decides."""
-        return {"status": "pass" if self.passed else "fail", "version": self.version, "limit": EXACT,
+        return {"status": "pass" if self.passed else "fail", "version": self.version, "limit": self.limit,
                 "outputs": [d.output for d in self.differences], "unseen": list(self.unseen)}
 
     @property
@@ -77,7 +91,8 @@ class Parity:
         """Everything that was measured, as plain data."""
         return {
             "against": self.against, "package": self.package, "version": self.version, "weights": self.spelled,
-            "images": list(self.images), "seed": SEED, "limit": EXACT, "passed": self.passed,
+            "images": list(self.images), "seed": SEED, "limit": self.limit, "passed": self.passed,
+            "changes": list(self.changes),
             "outputs": {d.output: {"shape": list(d.shape), "float64": {"abs": d.absolute, "rel": d.relative},
                                    "float32": {"abs": d.absolute32, "rel": d.relative32}} for d in self.differences},
             "skipped": dict(self.skipped), "tensors": self.tensors, "unseen": list(self.unseen),
@@ -85,18 +100,35 @@ class Parity:
 
 
 def parity(source: Checkpoint, found: Fit, artifact: Checkpoint, ours: Fit, against: str | None = None, *,
-           memory: int | None = None) -> Parity:
+           memory: int | None = None, chosen: Mapping[str, Any] | None = None) -> Parity:
     """Hold an artifact (`ours` is its reading) against the upstream's module with the source's weights (`found`).
 
     `against` is a name of the family's upstreams; None is the one whose names the source has, else the first. `memory`
-    is how many bytes may be used, None what is free. Raises UsageError where the two do not belong together, the family
-    has no backbone, a package is missing or memory is short; CheckFailed where weights do not fit or outputs are NaN.
+    is how many bytes may be used, None what is free. `chosen` are the changes that were asked for with options: then
+    there is nothing to compare. Raises UsageError for these, or where the two do not belong together, the family has no
+    backbone, a package is missing or memory is short; CheckFailed where weights do not fit or outputs are NaN.
     """
-    if (found.family.name, found.config) != (ours.family.name, ours.config):
+    if chosen:
+        raise UsageError("weights that were changed on demand are another function, which no upstream computes",
+                         why=[f"--{option} {value}" for option, value in chosen.items()],
+                         next="zooconv verify --certificate  (proves an artifact tensor by tensor)")
+    changes = _between(found, ours)
+    expected = expect(source.tensors, found, against, memory=memory, changes=changes)
+    return compare(expected, ours, weights(ours.canonical, artifact.tensors))
+
+
+def _between(found: Fit, ours: Fit) -> tuple[Change, ...]:
+    """The changes that the artifact's layout made. Raises UsageError where they do not explain what differs."""
+    changes = ours.layout.changes if ours.layout else ()
+    needed = tuple(c for i, c in enumerate(changes) if c.needed(_after(found.config, changes[:i])))
+    if (found.family.name, _after(found.config, needed)) != (ours.family.name, ours.config):
         raise UsageError("the source and the artifact are different models",
                          why=[f"{f.family.title}: {config_text(f.config)}" for f in (found, ours)])
-    expected = expect(source.tensors, found, against, memory=memory)
-    return compare(expected, ours, weights(ours.canonical, artifact.tensors))
+    return needed
+
+
+def _after(config: Any, changes: Iterable[Change]) -> Any:
+    return reduce(lambda config, change: change.after(config), changes, config)
 
 
 @dataclass(frozen=True)
@@ -107,12 +139,13 @@ class Expected:
     name: str
     upstream: Upstream
     images: Tensor
+    changes: tuple[Change, ...]
     run: _Run
 
 
 def expect(source: Mapping[str, LazyTensor], found: Fit, against: str | None = None, *,
-           memory: int | None = None) -> Expected:
-    """Run the upstream's side. Raises UsageError and CheckFailed, as `parity` says."""
+           memory: int | None = None, changes: tuple[Change, ...] = ()) -> Expected:
+    """Run the upstream's side, as the member is after `changes`. Raises UsageError and CheckFailed as `parity`."""
     family = found.family
     if not family.backbone:
         raise UsageError(f"{family.title} has no reference backbone, so there is nothing to run",
@@ -122,7 +155,9 @@ def expect(source: Mapping[str, LazyTensor], found: Fit, against: str | None = N
     need_memory(found.table.values(), f"the parity of this {family.title}", memory)
     import_package(other.package)
     images = _images(family, found.config)
-    return Expected(found, name, other, images, _run(_theirs(found, other, name, source), images))
+    after = _after(found.config, changes)
+    run = _run(_theirs(found, other, name, source), images, alter=lambda module: other.follow(module, after))
+    return Expected(found, name, other, images, changes, run)
 
 
 def compare(expected: Expected, ours: Fit, given: Weights, *, thorough: bool = True,
@@ -142,7 +177,8 @@ def compare(expected: Expected, ours: Fit, given: Weights, *, thorough: bool = T
         raise UsageError(f"{name} and the reference backbone have no output in common", why=skipped.values())
     unseen_here = tuple(n for n in mine.unseen if n in ours.canonical)
     return Parity(name, other.package, package_version(other.package), _spelling(expected.found, other),
-                  tuple(expected.images.shape), len(ours.canonical), differences, skipped, unseen_here)
+                  tuple(expected.images.shape), len(ours.canonical), differences, skipped, unseen_here,
+                  tuple(c.title for c in expected.changes), max([EXACT, *(c.limit or 0 for c in expected.changes)]))
 
 
 def default_upstream(found: Fit) -> str:

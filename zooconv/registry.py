@@ -111,12 +111,16 @@ class Check(BaseModel):
 
 
 class Record(BaseModel):
-    """One artifact. Keys that start with `x-` are the user's own."""
+    """One artifact. `changes` are the declared steps after which its weights are not the source's any more.
+
+    Keys that start with `x-` are the user's own.
+    """
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
     source: SourceRecord
     converter: Converter
     layout: str
+    changes: list[str] | None = None
     output: Output
     checks: dict[str, Check] = {}
     license: Annotated[str, Field(max_length=128)]

@@ -21,6 +21,7 @@ def summary(data: Data) -> str:
     return facts(
         ("source", source_line(data)),
         ("is", identity_line(data)),
+        ("changed", "\n".join(changed_lines(data))),
         ("dropped", "\n".join(dropped_lines(data["dropped"]))),
         ("fresh", f"{some(data['fresh'], 2)}  (start values; the source has none)" if data["fresh"] else ""),
         ("wrote" if done else "would write", artifact_line(data)),
@@ -38,6 +39,7 @@ def page(data: Data) -> str:
     artifact, source = data["artifact"], data["source"]
     rows = [("source", source_line(data)), ("source sha256", "<br>".join(f["sha256"] for f in source["files"])),
             ("recognised as", identity_line(data)),
+            ("changed", "<br>".join(changed_lines(data)) or "nothing: every value is the source's"),
             ("dropped", "<br>".join(dropped_lines(data["dropped"])) or "nothing"),
             ("fresh", some(data["fresh"], 8) or "nothing"),
             ("layout", f"{data['layout']}: {artifact['tensors']} tensors, {artifact['params']:,} elements, "
@@ -73,6 +75,13 @@ def identity_line(data: Data) -> str:
     config = config_text(data["config"])
     under = f" under {data['source']['prefix']}" if data["source"]["prefix"] else ""
     return f"{data['title']} {data['variant'] or '(no known variant)'}, {data['dialect']} names{under}  ({config})"
+
+
+def changed_lines(data: Data) -> list[str]:
+    """What was done to the weights besides moving them, and how many of the source's tensors it went into."""
+    went = list(data.get("computed", {}).values())
+    return [title + (f"  ({went.count(title)} tensors computed anew)" if title in went else "")
+            for title in data.get("changes", ())]
 
 
 def dropped_lines(dropped: Mapping[str, str]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zooconv import settings
 from zooconv.checkpoint.open import Checkpoint, open_checkpoint
@@ -15,7 +15,7 @@ from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.family import Layout
 from zooconv.mapping.fit import Fit, explained, fit
 from zooconv.names import LocalSource, local, resolve
-from zooconv.options import Options
+from zooconv.options import CHOICES, Options
 from zooconv.origin import source_of
 from zooconv.pipeline import run
 from zooconv.plugins import chosen_layout, families, family
@@ -39,6 +39,12 @@ class Subject:
     found: Fit
     name: str | None = None
     registry: Registry | None = None
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The changes that were asked for when the artifact was made, by option."""
+        options = self.record.converter.options if self.record else {}
+        return {name: value for name, value in options.items() if name in CHOICES}
 
     @property
     def record(self) -> Record | None:

@@ -47,6 +47,12 @@ class Upstream(Protocol):
         """What the module calls a tensor that its files call `name`: mostly the same."""
         return name
 
+    def follow(self, module: nn.Module, config: Any) -> None:
+        """Make the module run as a member of this config, which a layout's changes have led to: without a part, say.
+
+        Mostly there is nothing to do: what is folded elsewhere gives the same outputs.
+        """
+
     def outputs(self, module: nn.Module, images: Tensor) -> dict[str, Tensor]:
         """What the module makes of images (N, 3, H, W), under the reference backbone's names for it."""
 

@@ -31,7 +31,7 @@ def parity(out: Output, what: Annotated[str, typer.Argument(help="An artifact, b
         with opening as subject:
             for name in against or (None,):
                 result = measure(subject.source, subject.found, subject.artifact, subject.ours, name,
-                                 memory=in_bytes(max_memory))
+                                 memory=in_bytes(max_memory), chosen=subject.chosen)
                 done.append((subject.name or str(subject.path), result))
                 record_parity(subject, result)
     out.result([{"name": name, **result.data} for name, result in done],
@@ -44,7 +44,7 @@ def parity(out: Output, what: Annotated[str, typer.Argument(help="An artifact, b
 def text(name: str, result: Parity) -> str:
     """One outcome, for people."""
     rows = [(d.output, "x".join(map(str, d.shape)), f"{d.absolute:.1e}", f"{d.relative:.1e}", f"{d.relative32:.1e}",
-             "" if d.exact else "differs") for d in result.differences]
+             "" if d.within(result.limit) else "differs") for d in result.differences]
     worst = max(d.relative for d in result.differences)
     blind = f"; not {some(result.unseen)}" if result.unseen else ""
     seen = f"{result.tensors - len(result.unseen)} of {result.tensors} tensors take part in what was compared{blind}"
@@ -52,11 +52,12 @@ def text(name: str, result: Parity) -> str:
     head = facts(
         ("artifact", name),
         ("against", f"{result.package} {result.version}, given the source's weights ({result.spelled})"),
+        ("changed", "\n".join(result.changes)),
         ("images", f"{'x'.join(map(str, result.images))} of seeded noise"),
     )
     foot = facts(
         ("skipped", "\n".join(f"{name}: {why}" for name, why in result.skipped.items())),
         ("reach", seen),
-        ("verdict", f"{verdict}: largest relative difference {worst:.1e}, limit 1e-12"),
+        ("verdict", f"{verdict}: largest relative difference {worst:.1e}, limit {result.limit:g}"),
     )
     return f"{head}\n\n{table(rows, ('OUTPUT', 'SHAPE', 'FLOAT64 ABS', 'REL', 'FLOAT32 REL', ''))}\n\n{foot}"

@@ -1,9 +1,10 @@
-"""How a tensor is made of others: a small algebra of moves that never look inside an element.
+"""How a tensor is made of others: a small algebra of moves that never look inside an element, and arithmetic.
 
 An expression says where every element of a tensor comes from. The five moves (reshape, permute, gather, slice,
 concat) are built by functions that keep expressions in a normal form, so that a move followed by its inverse *is* the
 tensor that one started from. That is how a plan is proved before a byte is read: write each source tensor in terms of
-the targets, the targets in terms of the sources, and see the source itself come out.
+the targets, the targets in terms of the sources, and see the source itself come out. Arithmetic is the declared
+exception: nothing undoes it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from zooconv.mapping.arithmetic import ARITHMETIC, FLOATS, compute
 from zooconv.mapping.formulas import FORMULAS
 from zooconv.tensor import Shape, nbytes, shape_text
 
@@ -124,6 +126,18 @@ class Concat(Expr):
         return f"cat({', '.join(map(str, self.args))}, axis {self.axis})"
 
 
+@dataclass(frozen=True, slots=True)
+class Arithmetic(Expr):
+    """New values, computed of others by an operation of `zooconv.mapping.arithmetic`."""
+
+    operation: str
+    args: tuple[Expr, ...]
+    numbers: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.operation}({', '.join(map(str, (*self.args, *self.numbers)))})"
+
+
 _FILLED = {"F32": ("<f4", "<u4"), "I64": ("<i8", "<u8")}  # as numpy spells the number, and its bytes, opaque
 
 
@@ -206,12 +220,23 @@ def concat(args: tuple[Expr, ...], axis: int) -> Expr:
     return Concat(shape, first.dtype, tuple(joined), axis)
 
 
+def arithmetic(operation: str, args: tuple[Expr, ...], numbers: tuple[int, ...] = ()) -> Arithmetic:
+    """New values of the first argument's dtype. Raises ShapeError where the arguments do not go together."""
+    if odd := [arg.dtype for arg in args if arg.dtype not in FLOATS]:
+        raise ShapeError(f"{operation} computes with floating-point numbers, not with {odd[0]}")
+    try:
+        shape = ARITHMETIC[operation].shape(*(arg.shape for arg in args), *numbers)
+    except ValueError as error:
+        raise ShapeError(str(error)) from None
+    return Arithmetic(shape, args[0].dtype, operation, args, numbers)
+
+
 def leaves(expr: Expr) -> Iterator[Leaf]:
     """The tensors that an expression reads, in order, each as often as it does."""
     match expr:
         case Leaf():
             yield expr
-        case Concat(args=args):
+        case Concat(args=args) | Arithmetic(args=args):
             for arg in args:
                 yield from leaves(arg)
         case Reshape(arg=arg) | Permute(arg=arg) | Gather(arg=arg) | Slice(arg=arg):
@@ -251,6 +276,8 @@ def evaluate(expr: Expr, load: Callable[[str], Array] = no_leaf) -> Array:
             return evaluate(arg, load).reshape(shape)
         case Computed(formula=formula, arguments=arguments):
             return FORMULAS[formula](*arguments)
+        case Arithmetic(operation=operation, args=args, numbers=numbers):
+            return compute(operation, [(evaluate(arg, load), arg.dtype) for arg in args], numbers)
         case Permute(arg=arg, axes=axes):
             return evaluate(arg, load).transpose(axes)
         case Gather(arg=arg, axis=axis, order=order):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from zooconv.mapping.change import Change
 from zooconv.mapping.expr import Computed, Fill, fill
 from zooconv.mapping.rules import Dialect, Drop, Rule
 from zooconv.mapping.template import Template
@@ -123,7 +124,8 @@ class Layout:
     `names` are the projects that share it, the first being its own name; `mount` stands before every name;
     `rules` is the body, from its names to the canonical ones; `omit` is what the implementation lacks, with the
     reason, and `fresh` what it adds. `source` says which code this was read off. `refuses` says of a config why the
-    implementation cannot hold it, or nothing.
+    implementation cannot hold it, or nothing. `changes` are steps that the implementation cannot do without, after
+    which the weights are not the source's any more: they are made in turn, and told.
     """
 
     names: tuple[str, ...]
@@ -134,6 +136,7 @@ class Layout:
     fresh: Callable[[Any], Iterable[Fresh]] | None = None
     requires: Requires = Requires()
     refuses: Callable[[Any], str | None] | None = None
+    changes: Sequence[Change] = ()
 
     @property
     def name(self) -> str:
@@ -150,6 +153,10 @@ class Layout:
             if Template(text).match(name) is not None:
                 return reason
         return None
+
+    def after(self, config: Any) -> Any:
+        """What a config has become when the layout's changes are made."""
+        return reduce(lambda config, change: change.after(config), self.changes, config)
 
     def refusal(self, config: Any) -> str | None:
         """Why the implementation cannot hold a member of this config, if it cannot."""
@@ -191,7 +198,8 @@ class Family(Generic[C]):
     `infer` reads a config off canonical shapes; `tensors` is the table of every canonical tensor of a config, in the
     order of the reference module, and the single truth for names and shapes. `variants` are the known configs, `toy` is
     one that costs nothing to try things on. `derived` are tensors that follow from a config, which files may hold or
-    leave out. `zoo` is the family's `zoo.toml`.
+    leave out. `choices` are changes that a user may ask for, by the name of their option (see `Options`): each is made
+    of a config and the option's value. `zoo` is the family's `zoo.toml`.
 
     Two kinds of code are named as `package.module:name`, and imported only when somebody asks for a proof. `backbone`
     makes the reference module of a config: a torch module with the canonical names, whose `outputs(images)` is a dict
@@ -209,6 +217,7 @@ class Family(Generic[C]):
     refusals: Sequence[Refusal] = ()
     toy: C | None = None
     derived: Callable[[C], Iterable[Derived]] | None = None
+    choices: Mapping[str, Callable[[C, Any], Change]] = field(default_factory=dict)
     backbone: str = ""
     upstreams: Mapping[str, str] = field(default_factory=dict)
     image: tuple[int, int] | Callable[[C], tuple[int, int]] = (64, 96)

@@ -10,6 +10,9 @@
     {"reorder": [0, 2, 1, 3], "axis": 0, "of": …}       positions of one axis in another order
     {"slice": [0, 96], "axis": 0, "of": …}              positions of one axis, from, to
     {"cat": […, …], "axis": 0}                          tensors one after the other along one axis
+    {"arithmetic": "scale", "of": […, …]}               new values (see zooconv.mapping.arithmetic)
+    {"arithmetic": "bicubic", "of": […], "numbers": [2, 3, 16, 16]}
+                                                        the same, of an operation that takes whole numbers besides
 """
 
 from __future__ import annotations
@@ -18,7 +21,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from zooconv.mapping import expr
-from zooconv.mapping.expr import Computed, Concat, Expr, Fill, Gather, Leaf, Permute, Reshape, ShapeError, Slice
+from zooconv.mapping.expr import (
+    Arithmetic,
+    Computed,
+    Concat,
+    Expr,
+    Fill,
+    Gather,
+    Leaf,
+    Permute,
+    Reshape,
+    ShapeError,
+    Slice,
+)
 from zooconv.mapping.formulas import FORMULAS
 from zooconv.tensor import DTYPES
 
@@ -42,6 +57,9 @@ def to_data(value: Expr) -> Any:
             return {"slice": [start, stop], "axis": axis, "of": to_data(arg)}
         case Concat(args=args, axis=axis):
             return {"cat": [to_data(arg) for arg in args], "axis": axis}
+        case Arithmetic(operation=operation, args=args, numbers=numbers):
+            more = {"numbers": list(numbers)} if numbers else {}
+            return {"arithmetic": operation, "of": [to_data(arg) for arg in args], **more}
     raise TypeError(f"no notation for {value!r}")
 
 
@@ -75,4 +93,8 @@ def _read(data: Any, leaves: Mapping[str, Leaf]) -> Expr:
             return expr.slice_(_read(inner, leaves), axis, start, stop)
         case {"cat": [_, *_] as parts, "axis": int() as axis}:
             return expr.concat(tuple(_read(part, leaves) for part in parts), axis)
+        case {"arithmetic": str() as operation, "of": [_, *_] as parts} if all(
+                type(n) is int for n in data.get("numbers", [])):
+            return expr.arithmetic(operation, tuple(_read(part, leaves) for part in parts),
+                                   tuple(data.get("numbers", [])))
     raise ShapeError(f"no expression: {data!r:.80}")

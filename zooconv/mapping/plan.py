@@ -4,6 +4,8 @@
     a layout (canonical names -> target names)   every target tensor produced once or declared fresh
     the proof                                    undoing each move gives back each source tensor, element for element
 
+Between the two may stand declared changes, which compute new values: what goes into these is told, and not proved so.
+
 No tensor byte is read to make a plan.
 """
 
@@ -11,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from zooconv.digest import text_sha256
-from zooconv.errors import CheckFailed
+from zooconv.errors import CheckFailed, UsageError
+from zooconv.mapping.change import Change, Changed, make_changes
 from zooconv.mapping.expr import Expr, Leaf, ShapeError, leaves, stream
 from zooconv.mapping.family import Family, Layout, config_facts
 from zooconv.mapping.fit import Fit, Problem
@@ -34,8 +38,9 @@ class Move:
 class Plan:
     """All that a conversion will do, in the order in which it will do it.
 
-    `canonical` holds every canonical tensor of the source, over source tensors, and `kept` the names of those that the
-    layout has a place for. `back` is the way back: every source tensor that is not dropped, over target tensors.
+    `config` is what the target file holds, `changes` says how it came to be another than the source's. `canonical` are
+    the canonical tensors of the source, `placed` those of the target, both over source tensors. `back` is the way back:
+    every source tensor, over target tensors, that is neither dropped nor `computed` into new values.
 
     Some dropped tensors go on a condition, which is checked when they are read: those of `same_as` have the bytes of
     the tensor named there, those of `known` have this value: a start value, or one that follows from the config.
@@ -47,11 +52,13 @@ class Plan:
     prefix: str
     layout: Layout
     moves: tuple[Move, ...]
-    canonical: dict[str, Expr]
-    kept: frozenset[str]
-    back: dict[str, Expr]
-    dropped: dict[str, str]
-    same_as: dict[str, str]
+    canonical: Mapping[str, Expr]
+    placed: Mapping[str, Expr]
+    back: Mapping[str, Expr]
+    dropped: Mapping[str, str]
+    computed: Mapping[str, str]
+    changes: tuple[str, ...]
+    same_as: Mapping[str, str]
     known: Mapping[str, Expr]
     rules: str
 
@@ -76,40 +83,46 @@ class Plan:
                 "layout": self.layout.name}
 
 
-def make_plan(found: Fit, layout: Layout, *, fresh: bool = True) -> Plan:
+def make_plan(found: Fit, layout: Layout, *, fresh: bool = True, choices: Mapping[str, Any] | None = None) -> Plan:
     """The proved plan from an exact fit to a layout; `fresh=False` leaves out the layout's fresh tensors.
 
-    Raises CheckFailed, listing every offender, where the layout cannot hold what the file has, needs what it has
-    not, or where the moves cannot be undone.
+    `choices` are the values of the options that ask for changes. Raises UsageError for one that the family has not;
+    CheckFailed, listing every offender, where the layout cannot hold what the file has, needs what it has not, or where
+    the moves cannot be undone.
     """
-    if reason := layout.refusal(found.config):
+    asked = _chosen(found, choices or {})
+    changed = make_changes(found.config, found.canonical, [*asked, *layout.changes], found.family.table)
+    derived = found.family.derived_values(changed.config)
+    if reason := layout.refusal(changed.config):
         raise CheckFailed(f"layout {layout.name} cannot hold this {found.family.title}", why=[reason],
                           next=f"zooconv layouts {found.family.name}  (for one that can)")
-    omitted = {name: why for name in found.canonical if (why := layout.omits(name)) is not None}
-    kept = {name: value for name, value in found.canonical.items() if name not in omitted}
-    placed = layout.body.from_canonical(kept | found.derived)
-    problems = [*_lacking(found, layout), *_misplaced(found, placed), *_not_undone(found, placed)]
+    omitted = {name: why for name in changed.canonical if (why := layout.omits(name)) is not None}
+    kept = {name: value for name, value in changed.canonical.items() if name not in omitted}
+    placed = layout.body.from_canonical(kept | derived)
+    road = _Road(found, changed, placed)
+    problems = [*_lacking(road, layout), *_misplaced(road, derived), *road.not_undone(derived)]
     if problems:
         raise CheckFailed(f"layout {layout.name} cannot be made of this file",
                           why=map(str, problems), next=f"zooconv layouts {found.family.name}")
-    added = layout.fresh_tensors(found.config) if fresh else ()
+    added = layout.fresh_tensors(changed.config) if fresh else ()
     values = placed.made | {f.name: found.own.get(f.name, (f.start,))[0] for f in added}
     left = {leaf.name: start for name, (leaf, start) in found.own.items() if name not in values}
     untrained = {name: start for name, start in left.items() if DTYPES[start.dtype].floating}
     targets = {name: Leaf(value.shape, value.dtype, layout.mount + name) for name, value in values.items()}
     own = {leaf.name: targets[name] for name, (leaf, _) in found.own.items() if name in values}
-    back = {name: value for name, value in _way_back(found, placed, targets).items()
-            if name not in found.derived_sources}
+    dropped = (found.dropped | road.sources_of(changed.gone | omitted)
+               | {name: _LEFT if name in untrained else _COUNTER for name in left})
+    computed = {name: why for name, why in road.sources_of(changed.computed).items() if name not in dropped}
+    back = {name: value for name, value in road.back(targets).items() if name not in {*dropped, *computed}}
     return Plan(
-        family=found.family, config=found.config, dialect=found.dialect.name, prefix=found.prefix, layout=layout,
+        family=found.family, config=changed.config, dialect=found.dialect.name, prefix=found.prefix, layout=layout,
         moves=tuple(Move(TensorSpec(layout.mount + name, value.shape, value.dtype), value)
                     for name, value in values.items() if fresh or any(leaves(value))),
-        canonical=found.canonical, kept=frozenset(kept), back=back | own,
-        dropped=found.dropped | _omitted_sources(found, omitted)
-        | {name: _LEFT if name in untrained else _COUNTER for name in left},
+        canonical=found.canonical, placed=kept, back=back | own, dropped=dropped, computed=computed,
+        changes=changed.titles,
         same_as={found.prefix + a: found.prefix + b for a, b in found.translation.same_as.items()},
         known={**untrained, **found.derived_sources},
-        rules=rules_digest(found, layout),
+        rules=rules_digest(found, layout, changed),
     )
 
 
@@ -117,24 +130,87 @@ _LEFT = "added by another layout, still at its start value"
 _COUNTER = "counter, which takes no part in what a model computes"
 
 
-def rules_digest(found: Fit, layout: Layout) -> str:
-    """SHA-256 of everything that decides which bytes go where: both tables, mount, omissions, fresh tensors."""
-    lines = [found.family.name, str(found.dialect), layout.mount, str(layout.body),
+def _chosen(found: Fit, choices: Mapping[str, Any]) -> list[Change]:
+    """The changes that options ask for."""
+    for option in choices:
+        if option not in found.family.choices:
+            known = ", ".join(f"--{name}" for name in found.family.choices)
+            raise UsageError(f"{found.family.title} has nothing that --{option} could change",
+                             why=[f"what it has: {known}"] if known else ())
+    return [found.family.choices[option](found.config, value) for option, value in choices.items()]
+
+
+def rules_digest(found: Fit, layout: Layout, changed: Changed) -> str:
+    """SHA-256 of all that decides which bytes go where: both tables, changes, mount, omissions, fresh tensors."""
+    lines = [found.family.name, str(found.dialect), *(f"change {step.change}" for step in changed.steps),
+             layout.mount, str(layout.body),
              *(f"fresh {f.name} {f.shape} {f.fill}{'' if f.dtype == 'F32' else f' {f.dtype}'}"
-               for f in layout.fresh_tensors(found.config)),
-             *(f"derived {name} {value}" for name, value in found.derived.items())]
+               for f in layout.fresh_tensors(changed.config)),
+             *(f"derived {name} {value}" for name, value in found.family.derived_values(changed.config).items())]
     return text_sha256("\n".join(lines))
 
 
-def _lacking(found: Fit, layout: Layout) -> Iterator[Problem]:
-    for name in found.table:
-        if name not in found.canonical and layout.omits(name) is None:
+@dataclass(frozen=True)
+class _Road:
+    """From source tensors to canonical ones, through changes, to the layout's; and back."""
+
+    found: Fit
+    changed: Changed
+    placed: Translation
+
+    def back(self, targets: Mapping[str, Expr]) -> dict[str, Expr]:
+        """Source tensors in terms of the layout's, which are given by `targets`."""
+        canonical: dict[str, Expr] = {}
+        for firing in self.placed.fired:
+            canonical.update(_undo(firing, targets, forward=True))
+        for step in reversed(self.changed.steps):
+            canonical = step.undo(canonical, partial(_undo, forward=False))
+        back: dict[str, Expr] = {}
+        for firing in self.found.translation.fired:
+            if all(name in canonical for name in firing.made):
+                back.update(_undo(firing, canonical, forward=False))
+        return {self.found.prefix + name: value for name, value in back.items()}
+
+    def not_undone(self, derived: Mapping[str, Expr]) -> Iterator[Problem]:
+        """Undo every move, symbolically: the layout's rules forwards, then the source's rules backwards."""
+        prefix, undone = self.found.prefix, self.back(self.placed.made)
+        canonical = {name for firing in self.placed.fired for name in firing.taken} | self.changed.computed.keys()
+        for firing in self.found.translation.fired:
+            there = [name in canonical or self._renamed(name) for name in firing.made]
+            if not any(there) or all(name in derived for name in firing.made):
+                continue
+            if not all(there):
+                yield Problem("torn", " + ".join(firing.taken), "only a part of it has a place in the layout")
+                continue
+            if any(name in self.changed.computed for name in firing.made):
+                continue
+            for name in firing.taken:
+                if not _is_source(prefix + name, undone.get(prefix + name)):
+                    yield Problem("not undone", prefix + name, f"the way back gives {undone.get(prefix + name)}")
+
+    def _renamed(self, name: str) -> bool:
+        """Was this tensor moved, by a lossless rule of a change?"""
+        return any(name in firing.taken for step in self.changed.steps for firing in step.translation.fired)
+
+    def sources_of(self, canonical: Mapping[str, str]) -> dict[str, str]:
+        """The source tensors that canonical ones are made of, with what is said of these."""
+        return {self.found.prefix + taken: canonical[name] for firing in self.found.translation.fired
+                for name in firing.made if name in canonical for taken in firing.taken}
+
+
+def _lacking(road: _Road, layout: Layout) -> Iterator[Problem]:
+    found, changed = road.found, road.changed
+    for name in found.family.table(changed.config):
+        if name not in changed.canonical and layout.omits(name) is None and name not in changed.misshapen:
             yield Problem("missing", name, f"{found.dialect.name} has none; another layout may do without")
+    for name, why in changed.misshapen.items():
+        yield Problem("unchanged", name, why)
 
 
-def _misplaced(found: Fit, placed: Translation) -> Iterator[Problem]:
+def _misplaced(road: _Road, derived: Mapping[str, Expr]) -> Iterator[Problem]:
+    placed = road.placed
     for name in placed.unmatched:
-        if name not in found.derived:
+        if name not in derived:
             yield Problem("unplaced", name, "no rule of the layout has a place for it")
     for name, absent in placed.incomplete.items():
         yield Problem("incomplete", name, f"needs {', '.join(absent)}")
@@ -142,35 +218,6 @@ def _misplaced(found: Fit, placed: Translation) -> Iterator[Problem]:
         yield Problem("shape", name, why)
     for name in placed.clashes:
         yield Problem("twice", name, "two canonical tensors claim it")
-
-
-def _not_undone(found: Fit, placed: Translation) -> Iterator[Problem]:
-    """Undo every move, symbolically: the layout's rules forwards, then the source's rules backwards."""
-    undone = _way_back(found, placed, placed.made)
-    has_place = {name for firing in placed.fired for name in firing.taken}
-    for firing in found.translation.fired:
-        there = [name in has_place for name in firing.made]
-        if not any(there) or all(name in found.derived for name in firing.made):
-            continue
-        if not all(there):
-            yield Problem("torn", " + ".join(firing.taken), "only a part of it has a place in the layout")
-            continue
-        for name in firing.taken:
-            if not _is_source(found.prefix + name, undone.get(found.prefix + name)):
-                yield Problem("not undone", found.prefix + name,
-                              f"the way back gives {undone.get(found.prefix + name)}")
-
-
-def _way_back(found: Fit, placed: Translation, targets: Mapping[str, Expr]) -> dict[str, Expr]:
-    """Source tensors in terms of the layout's, which are given by `targets`."""
-    canonical: dict[str, Expr] = {}
-    for firing in placed.fired:
-        canonical.update(_undo(firing, targets, forward=True))
-    back: dict[str, Expr] = {}
-    for firing in found.translation.fired:
-        if all(name in canonical for name in firing.made):
-            back.update(_undo(firing, canonical, forward=False))
-    return {found.prefix + name: value for name, value in back.items()}
 
 
 def _undo(firing: Firing, values: Mapping[str, Expr], *, forward: bool) -> dict[str, Expr]:
@@ -190,9 +237,3 @@ def _is_source(name: str, value: Expr | None) -> bool:
         return False
     source = stream(value)
     return source is not None and source.name == name and source.nbytes == value.nbytes
-
-
-def _omitted_sources(found: Fit, omitted: dict[str, str]) -> dict[str, str]:
-    return {found.prefix + taken: omitted[firing.made[0]]
-            for firing in found.translation.fired if firing.made[0] in omitted
-            for taken in firing.taken}

@@ -211,6 +211,11 @@ def split(source: str, targets: Iterable[str], op: Op) -> Rule:
     return Rule(_templates(source), _templates(targets), op)
 
 
+def compute(sources: Iterable[str], targets: Iterable[str], op: Op) -> Rule:
+    """Several canonical tensors of which others are computed: a rule of a `Change`."""
+    return Rule(_templates(sources), _templates(targets), op)
+
+
 def drop(source: str, reason: str) -> Drop:
     """A tensor that no backbone has, and why."""
     return Drop(Template(source), reason)

@@ -294,6 +294,6 @@ def proved(family: Family[Any], against: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         parity, faults, score = prove(family, config, against, Path(folder), most=MOST)
     assert not faults, f"certificate: {faults[0]}"
-    apart = [f"{d.output}: {d.relative:.1e}" for d in parity.differences if not d.exact]
+    apart = [f"{d.output}: {d.relative:.1e}" for d in parity.apart]
     assert not apart, f"not the same function: relative differences {', '.join(apart)}"
     assert not score.survivors, score.text

@@ -124,7 +124,7 @@ def _one(family: Family[Any], name: str, config: Any, against: str, most: int) -
             parity, faults, score = prove(family, config, against, Path(folder), most=most if size >= SMALL else None)
     except UsageError as error:
         return Proved(family.title, name, against, perf_counter() - start, "; ".join([error.what, *error.why]))
-    wrong = [*(f"{d.output} differs" for d in parity.differences if not d.exact), *faults, *score.survivors]
+    wrong = [*(f"{d.output} differs" for d in parity.apart), *faults, *score.survivors]
     return Proved(family.title, name, against, perf_counter() - start, "; ".join(wrong[:3]), parity, score)
 
 
