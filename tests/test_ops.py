@@ -51,6 +51,18 @@ def one_to_one(draw):
     return ops.identity, sizes
 
 
+def test_constants_stand_beside_the_tensor_and_the_way_back_needs_it_alone():
+    op = ops.constants(0, 1 - 1e-5)
+    x, zeros, ones = op.forward((leaf((3,)),), 3)
+    assert x == leaf((3,))
+    assert evaluate(zeros).view("<f4").tolist() == [0, 0, 0]
+    assert evaluate(ones).view("<f4").tolist() == [np.float32(0.99999)] * 3
+    assert op.backward((x, leaf((3,), name="m"), leaf((3,), name="v")), 1) == (x,)
+    assert str(op) == "constants(0.0, 0.99999)"
+    with pytest.raises(ShapeError, match="makes 3 tensors, and the rule wants 2"):
+        op.forward((leaf((3,)),), 2)
+
+
 @given(one_to_one(), st.sampled_from(sorted(DTYPES)))
 def test_an_op_undone_is_the_tensor_itself_byte_for_byte(case, dtype):
     op, shape = case

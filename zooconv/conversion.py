@@ -50,7 +50,8 @@ class Preview:
     def mind(self) -> list[str]:
         """What the layout and the zoo want a user to mind."""
         model = self.source.model
-        return [note for note in (self.plan.layout.requires.note, model.note if model else "") if note]
+        notes = [*(requires.note for requires in self.plan.requires), model.note if model else ""]
+        return [note for note in notes if note]
 
     def source_files(self, written: Written) -> tuple[FileDigest, ...]:
         """The source's files, as fetching them or the pass has measured them."""

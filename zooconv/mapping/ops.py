@@ -13,6 +13,7 @@ the way back gives the same bytes.
     group_order(axis, order)      equal groups along an axis in another order
     unfold_order(axis, order)     channel-major groups, as nn.Unfold gives them, made group-major
     square                        n² elements in a row, as an n x n matrix
+    constants(0, 1)               the tensor, and beside it what it means without holding it: constants of its shape
     chain(a, b)                   a, then b
 """
 
@@ -217,6 +218,29 @@ class Square(Op):
 
 
 @dataclass(frozen=True)
+class Constants(Op):
+    """A tensor, and for each further target one of its shape with one value everywhere.
+
+    For a source that means more than it holds. The way back needs the tensor alone; so a dialect with such a rule
+    `lacks` the further targets: files of other values cannot be spelled in it.
+    """
+
+    values: tuple[float, ...]
+
+    def forward(self, args: Exprs, count: int) -> Exprs:
+        (arg,) = Identity().forward(args, 1)
+        if count != 1 + len(self.values):
+            raise ShapeError(f"{self} makes {1 + len(self.values)} tensors, and the rule wants {count}")
+        return (arg, *(expr.fill(arg.shape, value) for value in self.values))
+
+    def backward(self, args: Exprs, count: int) -> Exprs:
+        return Identity().forward(args[:1], count)
+
+    def __str__(self) -> str:
+        return f"constants({', '.join(map(repr, self.values))})"
+
+
+@dataclass(frozen=True)
 class Chain(Op):
     """One op after another, each of one tensor."""
 
@@ -277,6 +301,11 @@ def cat(axis: int = 0, sizes: tuple[int, ...] | None = None) -> Op:
 def cut(axis: int = 0, sizes: tuple[int, ...] | None = None) -> Op:
     """Cut the rule's source along `axis`."""
     return Inverse(Cat(axis, sizes))
+
+
+def constants(*values: float) -> Op:
+    """Keep the rule's source, and give its further targets these values, everywhere."""
+    return Constants(tuple(map(float, values)))
 
 
 def group_order(axis: int, order: tuple[int, ...]) -> Op:
