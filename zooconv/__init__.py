@@ -24,8 +24,8 @@ _HOME = {
     "zooconv.mapping.change": ["ROUNDED", "Change", "fold_scale", "resample", "resample_grid"],
     "zooconv.mapping.rules": ["Dialect", "compute", "drop", "keep", "merge", "rename", "same_as", "split",
                               "together"],
-    "zooconv.mapping.ops": ["Op", "cat", "chain", "constants", "cut", "flatten", "group_order", "identity", "linear",
-                            "permute", "reshape", "square", "transpose", "unfold_order"],
+    "zooconv.mapping.ops": ["Op", "cat", "chain", "constants", "cut", "flatten", "grid", "group_order", "identity",
+                            "linear", "permute", "reshape", "square", "transpose", "unfold_order"],
     "zooconv.checkpoint.open": ["open_checkpoint"],
     "zooconv.options": ["Options"],
     "zooconv.upstream": ["Upstream", "import_package"],
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from zooconv.mapping.ops import constants as constants
     from zooconv.mapping.ops import cut as cut
     from zooconv.mapping.ops import flatten as flatten
+    from zooconv.mapping.ops import grid as grid
     from zooconv.mapping.ops import group_order as group_order
     from zooconv.mapping.ops import identity as identity
     from zooconv.mapping.ops import linear as linear

@@ -9,12 +9,12 @@ from typing import Any
 from zooconv import Family, hookimpl
 
 from .dialects import DIALECTS
-from .family import REFUSALS, TOY, VARIANTS, derived, image, infer, tensors
+from .family import REFUSALS, TOY, VARIANTS, derived, infer, seen, tensors
 from .layouts import LAYOUTS
 
 FAMILY = Family(
     name="swin", title="Swin Transformer", infer=infer, tensors=tensors, derived=derived, variants=VARIANTS, toy=TOY,
-    dialects=DIALECTS, layouts=LAYOUTS, refusals=REFUSALS, image=image,
+    dialects=DIALECTS, layouts=LAYOUTS, refusals=REFUSALS, image=seen,
     backbone="zooconv_zoo.swin.backbone:build",
     upstreams={
         "timm": "zooconv_zoo.swin.upstreams:Timm",
