@@ -81,7 +81,7 @@ BAD = {
     "a payload": (lambda w, t: torch.save({"model": {"w": torch.ones(1)}, "x": Evil()}, w / "s.pth"), 5, "asks to"),
     "an int for a name": (lambda w, t: torch.save({"model": {0: torch.ones(1)}}, w / "s.pth"), 5, "not text"),
     "an empty name": (lambda w, t: torch.save({"model": {"": torch.ones(1)}}, w / "s.pth"), 5, "is empty"),
-    "a plain pickle": (lambda w, t: (w / "s.pth").write_bytes(pickle.dumps({"model": 1})), 5, "plain pickle"),
+    "a plain pickle": (lambda w, t: (w / "s.pth").write_bytes(pickle.dumps({"model": 1})), 5, "holds no weights"),
     "nothing": (lambda w, t: (w / "s.pth").touch(), 5, "empty file"),
 }
 

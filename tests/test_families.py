@@ -20,8 +20,8 @@ DTYPE = {dtype.torch: name for name, dtype in DTYPES.items()}
 
 def has_names_for(dialect, table):
     """Some dialects spell a part of their family: the members without squeeze-excitation, or without layer scale."""
-    whole = {name: Leaf(spec.shape, spec.dtype, name) for name, spec in table.items()}
-    return not dialect.from_canonical(whole).unmatched
+    told = dialect.from_canonical({name: Leaf(spec.shape, spec.dtype, name) for name, spec in table.items()})
+    return not told.unmatched and not told.incomplete
 
 
 def one_for_each_set_of_names(family):

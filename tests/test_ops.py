@@ -31,7 +31,8 @@ def permutations(n):
 @st.composite
 def one_to_one(draw):
     """An op on one tensor, and a shape that it takes."""
-    kind = draw(st.sampled_from(["permute", "reshape", "linear", "flatten", "group", "unfold", "chain", "identity"]))
+    kind = draw(st.sampled_from(["permute", "reshape", "linear", "flatten", "group", "unfold", "chain", "identity",
+                                 "grid"]))
     sizes = draw(st.lists(st.integers(1, 4), min_size=2, max_size=4))
     match kind:
         case "permute":
@@ -46,9 +47,33 @@ def one_to_one(draw):
             order = draw(permutations(draw(st.integers(2, 4))))
             make = ops.group_order if kind == "group" else ops.unfold_order
             return make(1, order), [sizes[0], sizes[1] * len(order)]
+        case "grid":
+            return ops.grid, [1, sizes[0] ** 2, sizes[1]]
         case "chain":
             return ops.chain(ops.transpose, ops.group_order(0, (1, 0))), [sizes[0], 2 * sizes[1]]
     return ops.identity, sizes
+
+
+def test_a_grid_is_what_swin_makes_of_its_positions():
+    array = counted((1, 9, 2))
+    (made,) = ops.grid.forward((leaf((1, 9, 2)),), 1)
+    assert np.array_equal(evaluate(made, {"x": array}.__getitem__), array.reshape(1, 3, 3, 2).transpose(0, 3, 1, 2))
+    for shape, turn in (((1, 8, 2), ops.grid.forward), ((9, 2), ops.grid.forward), ((1, 2, 3, 4), ops.grid.backward),
+                        ((1, 9, 2), ops.grid.backward)):
+        with pytest.raises(ShapeError):
+            turn((leaf(shape),), 1)
+
+
+def test_constants_stand_beside_the_tensor_and_the_way_back_needs_it_alone():
+    op = ops.constants(0, 1 - 1e-5)
+    x, zeros, ones = op.forward((leaf((3,)),), 3)
+    assert x == leaf((3,))
+    assert evaluate(zeros).view("<f4").tolist() == [0, 0, 0]
+    assert evaluate(ones).view("<f4").tolist() == [np.float32(0.99999)] * 3
+    assert op.backward((x, leaf((3,), name="m"), leaf((3,), name="v")), 1) == (x,)
+    assert str(op) == "constants(0.0, 0.99999)"
+    with pytest.raises(ShapeError, match="makes 3 tensors, and the rule wants 2"):
+        op.forward((leaf((3,)),), 2)
 
 
 @given(one_to_one(), st.sampled_from(sorted(DTYPES)))

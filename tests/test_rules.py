@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zooconv import Dialect, cat, cut, drop, keep, linear, merge, rename, same_as, split
+from zooconv import Dialect, cat, cut, drop, keep, linear, merge, rename, same_as, split, together
 from zooconv.mapping.expr import Concat, Leaf, Slice
 
 ATTENTION = Dialect("separate", [
@@ -95,3 +95,13 @@ def test_what_a_dialect_never_holds_is_named_by_templates():
 def test_the_canonical_spelling_tells_tables_apart():
     assert str(ATTENTION) != str(Dialect("separate", ATTENTION.rules[:2]))
     assert str(rename("a.{wb}", "b.{wb}", linear)) != str(rename("a.{wb}", "b.{wb}"))
+
+
+def test_tensors_that_come_together_are_made_together_or_not_at_all():
+    norm = Dialect("norm", [together(["{b}_s", "{b}_rm"], ["{b}.weight", "{b}.mean"])])
+    whole = {name: Leaf((2,), "F32", name) for name in ("0_s", "0_rm")}
+    told = norm.to_canonical(whole)
+    assert {name: str(value) for name, value in told.made.items()} == {"0.weight": "0_s", "0.mean": "0_rm"}
+    assert norm.from_canonical(told.made).made == whole
+    alone = norm.to_canonical({"0_s": whole["0_s"]})
+    assert (alone.made, alone.incomplete) == ({}, {"0.weight": ("0_rm",), "0.mean": ("0_rm",)})

@@ -11,7 +11,7 @@ import pytest
 import torch
 from support import DATA
 from zooconv_zoo.swin import FAMILY
-from zooconv_zoo.swin.backbone import Swin, relative_index
+from zooconv_zoo.swin.backbone import build, relative_index
 from zooconv_zoo.swin.dialects import OFFICIAL, OPENMMLAB
 from zooconv_zoo.swin.family import VARIANTS
 
@@ -27,7 +27,8 @@ from zooconv.recognise import recognise
 from zooconv.subject import subjects
 from zooconv.tensor import DTYPES, TensorSpec
 from zooconv.testing.checkpoints import lively_weights, save_pth, spelled
-from zooconv.upstream import import_package
+from zooconv.testing.prove import prove
+from zooconv.upstream import import_package, upstream
 
 TOY = FAMILY.toy
 MANIFESTS = sorted((DATA / "manifests" / "swin").glob("*.json.gz"))
@@ -168,11 +169,64 @@ def test_relatives_are_refused(name):
         recognise({n: TensorSpec(n, tuple(t.shape)) for n, t in state.items()}, families(), what=name)
 
 
+# -- absolute positions ------------------------------------------------------------------------------------------------
+
+ABSOLUTE = replace(TOY, positions=32)  # of images of 128 pixels
+
+
+def test_absolute_positions_become_the_map_that_detectron2_adds(work):
+    weights = lively_weights(FAMILY, ABSOLUTE)
+    arrays = spelled(OFFICIAL, weights)
+    assert arrays["absolute_pos_embed"].shape == (1, 32 * 32, 6)
+    done = convert(save_pth(work / "ape.pth", arrays), layout="mask2former", load_check=False)
+    made = torch.load(done.path)["model"]["backbone.absolute_pos_embed"]
+    row = torch.from_numpy(arrays["absolute_pos_embed"])
+    assert torch.equal(made, row.view(1, 32, 32, 6).permute(0, 3, 1, 2))
+    swin = done.data["detectron2"]["MODEL"]["SWIN"]
+    assert (swin["APE"], swin["PRETRAIN_IMG_SIZE"]) == (True, 128)
+    again = convert(done.path, layout="detrex", output=work / "again.pth", load_check=False)
+    assert np.array_equal(torch.load(again.path)["model"]["backbone.absolute_pos_embed"], made)
+
+
+def test_absolute_positions_compute_what_transformers_computes(tmp_path):
+    result, faults, score = prove(FAMILY, ABSOLUTE, "transformers", tmp_path, most=15)
+    assert (result.passed, faults, score.survivors, result.unseen) == (True, [], [], ())
+    assert result.images == (1, 3, 128, 128)
+
+
+def test_a_transposed_map_of_positions_is_noticed():
+    weights = lively_weights(FAMILY, ABSOLUTE)
+    images = torch.randn(1, 3, 128, 128, dtype=torch.float64)
+    wrong = weights | {"absolute_pos_embed": weights["absolute_pos_embed"].swapaxes(2, 3).copy()}
+    errors = apart(outputs(wrong, images, ABSOLUTE), outputs(weights, images, ABSOLUTE))
+    assert min(errors.values()) > 0.01
+
+
+def test_the_map_of_positions_is_stretched_over_larger_images():
+    weights = lively_weights(FAMILY, ABSOLUTE)
+    found = outputs(weights, torch.randn(1, 3, 192, 256, dtype=torch.float64), ABSOLUTE)
+    assert found["res2"].shape == (1, 6, 48, 64)
+
+
+def test_positions_of_no_square_are_refused(work):
+    arrays = spelled(OFFICIAL, lively_weights(FAMILY, ABSOLUTE))
+    arrays["absolute_pos_embed"] = arrays["absolute_pos_embed"][:, :-1]
+    with pytest.raises(CheckFailed) as caught:
+        convert(save_pth(work / "odd.pth", arrays), load_check=False)
+    assert "absolute_pos_embed" in caught.value.why[0]
+
+
+@pytest.mark.parametrize("against", ["timm", "torchvision"])
+def test_packages_without_absolute_positions_say_so(against):
+    with pytest.raises(ValueError, match="no absolute positions"):
+        upstream(FAMILY, against).build(ABSOLUTE, {})
+
+
 # -- what would load, and be wrong -------------------------------------------------------------------------------------
 
 
-def outputs(weights, images):
-    module = Swin(TOY.embed_dim, TOY.depths, TOY.heads, TOY.window)
+def outputs(weights, images, config=TOY):
+    module = build(config)
     module.load_state_dict({n: torch.from_numpy(np.array(a)) for n, a in weights.items()})
     with torch.no_grad():
         return module.double().eval().outputs(images)
@@ -212,6 +266,24 @@ def test_where_one_window_covers_the_map_detectron2_shifts_and_others_do_not(wor
     errors = {d.output: d.relative for d in result.differences}
     assert errors["res4"] < 1e-12
     assert errors["res5"] > 0.001
+
+
+@pytest.mark.parametrize(("size", "apart_by"), [(224, (0.005, 0.1)), (448, (0, 1e-4))])
+def test_a_swin_t_at_224_pixels_is_some_percent_off_by_design_and_at_448_it_is_not(size, apart_by):
+    """The last map of 224 pixels is one window: a shift that others leave out there. Nothing else differs."""
+    torch.manual_seed(0)
+    theirs = import_package("torchvision").models.swin_t().eval()
+    state = {n: t.numpy() for n, t in theirs.state_dict().items()}
+    found = recognise({n: TensorSpec(n, a.shape, "I64" if "index" in n else "F32") for n, a in state.items()},
+                      families(), what="x")
+    ours = build(found.config).eval()
+    ours.load_state_dict({n: torch.from_numpy(np.array(evaluate(v, state.__getitem__)))
+                          for n, v in found.canonical.items()})
+    images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        errors = apart(ours.outputs(images), upstream(FAMILY, "torchvision").outputs(theirs, images))
+    assert max(errors[name] for name in ("res2", "res3", "res4")) < 1e-4
+    assert apart_by[0] <= errors["res5"] < apart_by[1]
 
 
 def test_maps_that_are_no_multiple_of_the_window_are_padded():

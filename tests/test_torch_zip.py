@@ -298,7 +298,7 @@ def test_a_bomb_of_nested_tuples_is_read_at_once():
 
 @pytest.mark.parametrize(("content", "word"), [
     (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git-lfs"), (b"\x1f\x8b\x08\0", "gzip"),
-    (b"<!doctype html>", "web page"), (pickle.dumps({"a": 1}), "plain pickle"), (b"\x93NUMPY\1\0", "numpy"),
+    (b"<!doctype html>", "web page"), (pickle.dumps({"a": 1}), "holds no weights"), (b"\x93NUMPY\1\0", "numpy"),
     (b"nothing that anyone knows", "no checkpoint that zooconv knows"), (b"PK\5\6" + b"\0" * 18, "no checkpoint"),
 ])
 def test_other_files_are_told_by_their_first_bytes(tmp_path, content, word):

@@ -22,9 +22,10 @@ _HOME = {
     "zooconv.hookspecs": ["hookimpl"],
     "zooconv.mapping.family": ["Derived", "Family", "Fresh", "Layout", "Refusal", "Requires", "Shapes"],
     "zooconv.mapping.change": ["ROUNDED", "Change", "fold_scale", "resample", "resample_grid", "turn_colours"],
-    "zooconv.mapping.rules": ["Dialect", "compute", "drop", "keep", "merge", "rename", "same_as", "split"],
-    "zooconv.mapping.ops": ["Op", "around_zeros", "cat", "chain", "cut", "flatten", "group_order", "identity", "linear",
-                            "permute", "reshape", "square", "transpose", "unfold_order"],
+    "zooconv.mapping.rules": ["Dialect", "compute", "drop", "keep", "merge", "rename", "same_as", "split",
+                              "together"],
+    "zooconv.mapping.ops": ["Op", "around_zeros", "cat", "chain", "constants", "cut", "flatten", "grid", "group_order",
+                            "identity", "linear", "permute", "reshape", "square", "transpose", "unfold_order"],
     "zooconv.checkpoint.open": ["open_checkpoint"],
     "zooconv.options": ["Options"],
     "zooconv.upstream": ["Upstream", "import_package"],
@@ -60,8 +61,10 @@ if TYPE_CHECKING:
     from zooconv.mapping.ops import around_zeros as around_zeros
     from zooconv.mapping.ops import cat as cat
     from zooconv.mapping.ops import chain as chain
+    from zooconv.mapping.ops import constants as constants
     from zooconv.mapping.ops import cut as cut
     from zooconv.mapping.ops import flatten as flatten
+    from zooconv.mapping.ops import grid as grid
     from zooconv.mapping.ops import group_order as group_order
     from zooconv.mapping.ops import identity as identity
     from zooconv.mapping.ops import linear as linear
@@ -78,6 +81,7 @@ if TYPE_CHECKING:
     from zooconv.mapping.rules import rename as rename
     from zooconv.mapping.rules import same_as as same_as
     from zooconv.mapping.rules import split as split
+    from zooconv.mapping.rules import together as together
     from zooconv.options import Options as Options
     from zooconv.pipeline import convert as convert
     from zooconv.pipeline import fetch as fetch

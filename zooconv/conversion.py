@@ -49,8 +49,9 @@ class Preview:
     @property
     def mind(self) -> list[str]:
         """What the layout and the zoo want a user to mind."""
-        model, advice = self.source.model, self.plan.layout.requires.advice(self.plan.config)
-        return [note for note in (advice, model.note if model else "") if note]
+        plan, model = self.plan, self.source.model
+        notes = [*(requires.advice(plan.config) for requires in plan.requires), model.note if model else ""]
+        return [note for note in notes if note]
 
     def source_files(self, written: Written) -> tuple[FileDigest, ...]:
         """The source's files, as fetching them or the pass has measured them."""

@@ -26,15 +26,25 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 def config_for(plan: Plan, weights: str, model: Model | None = None) -> dict[str, Any]:
     """The part of a Detectron2 config that goes with an artifact, as nested mappings.
 
-    Pixel values are the layout's where it insists, else those that the model was trained with, else ImageNet's.
+    Pixel values are the layout's where it insists, else those of the dialect that the weights came in, else those that
+    the model was trained with, else ImageNet's. Other keys are the layout's, the dialect's before them.
     """
-    requires = plan.layout.requires
-    mean = requires.pixel_mean or _scaled(model.mean if model else IMAGENET_MEAN)
-    std = requires.pixel_std or _scaled(model.std if model else IMAGENET_STD)
-    keys = dict(requires.model(plan.config)) if requires.model else {}
+    requires = plan.requires
+    mean = next((r.pixel_mean for r in requires if r.pixel_mean), _scaled(model.mean if model else IMAGENET_MEAN))
+    std = next((r.pixel_std for r in requires if r.pixel_std), _scaled(model.std if model else IMAGENET_STD))
+    keys: dict[str, Any] = {"WEIGHTS": weights}
+    for one in requires:
+        keys = _merged(keys, one.model(plan.config) if one.model else {})
     turn = -1 if plan.turns_colours else 1
-    return {"MODEL": {"WEIGHTS": weights, **keys, "PIXEL_MEAN": list(mean[::turn]), "PIXEL_STD": list(std[::turn])},
-            "INPUT": {"FORMAT": requires.format[::turn]}}
+    pixels = {name: list(keys.get(name, value))[::turn] for name, value in (("PIXEL_MEAN", mean), ("PIXEL_STD", std))}
+    return {"MODEL": {**keys, **pixels}, "INPUT": {"FORMAT": requires[-1].format[::turn]}}
+
+
+def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings as one; the second has the word where both have one."""
+    both = {key: _merged(first[key], value) if isinstance(value, Mapping) and isinstance(first.get(key), Mapping)
+            else value for key, value in second.items()}
+    return {**first, **both}
 
 
 def config_yaml(config: Mapping[str, Any], indent: str = "") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -70,6 +71,27 @@ class InputFile:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self.close()
+
+
+class HeldFile(InputFile):
+    """Bytes that a file spells in another way than it means them: held in memory, and read as a file is."""
+
+    _numbers = count(2)
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.size = path, 0
+        self.records = []
+        self.fd = -next(self._numbers)  # no descriptor, and nobody else's
+        self._content = bytearray()
+
+    def put(self, data: bytes) -> int:
+        """Add bytes; the offset at which they can be read."""
+        self._content += data
+        self.size = len(self._content)
+        return self.size - len(data)
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        view[:] = self._content[offset:offset + len(view)]
 
 
 def damaged(file: InputFile, record: Record) -> UnsafeFile:

@@ -66,6 +66,12 @@ def contiguous_strides(shape: Shape) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
+def is_dense(shape: Shape, strides: tuple[int, ...]) -> bool:
+    """Are these the strides of a dense tensor in C order, where those of axes of size one do not matter?"""
+    return math.prod(shape) == 0 or all(
+        n == 1 or step == dense for n, step, dense in zip(shape, strides, contiguous_strides(shape), strict=True))
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """A tensor's name, shape and dtype: a row of a family's table, or of a file's header."""

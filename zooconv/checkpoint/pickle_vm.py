@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from zooconv.errors import UnsafeFile
 
 MAX_OPS = 10_000_000
 MAX_DEPTH = 1_000
+MAX_PIECE = 1 << 30  # bytes of one text or string
+MAX_LINE = 4096
 
 # Modules and builtins by which a pickle gets code run or files touched. Nothing here would be executed anyway; the
 # list only decides whether a strange file is a curiosity or an attack.
@@ -67,8 +69,17 @@ def _set(made: dict[Any, Any], key: Any, value: Any) -> None:
     made[plain] = value
 
 
+class Data(Protocol):
+    """What a pickle is read from: bytes, or a file that gives them when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> bytes: ...
+
+
 Call = Callable[[Global, tuple[Any, ...]], Any]
 Persistent = Callable[[Any], Any]
+Place = Callable[[int, int], Any]
 
 
 def inert(call: Global, args: tuple[Any, ...]) -> Any:
@@ -83,13 +94,20 @@ def inert(call: Global, args: tuple[Any, ...]) -> Any:
     return Instance(call, args)
 
 
-def load(data: bytes, *, call: Call = inert, persistent: Persistent | None = None) -> Any:
+def whole(number: Any) -> None:
+    """Raise UnsafeFile for anything but a whole number that can be a size or an offset."""
+    if type(number) is not int or not 0 <= number < 1 << 62:
+        raise UnsafeFile(f"the pickle has {number!r:.40} where a size or an offset must be")
+
+
+def load(data: Data, *, call: Call = inert, persistent: Persistent | None = None, place: Place | None = None) -> Any:
     """The value that a pickle describes.
 
-    `call` interprets the calls that it asks for, `persistent` its persistent ids. Raises UnsafeFile where the pickle
-    is malformed, exceeds the machine's bounds, or names a harmful global.
+    `call` interprets the calls that it asks for, `persistent` its persistent ids. With `place`, long strings of bytes
+    are not read: the value has what `place` makes of their offset and size. Raises UnsafeFile where the pickle is
+    malformed, exceeds the machine's bounds, or names a harmful global.
     """
-    machine = _Machine(data, call, persistent)
+    machine = _Machine(data, call, persistent, place)
     try:
         return machine.run()
     except (IndexError, KeyError, TypeError, ValueError, RecursionError, struct.error) as error:
@@ -98,9 +116,9 @@ def load(data: bytes, *, call: Call = inert, persistent: Persistent | None = Non
 
 
 class _Machine:
-    def __init__(self, data: bytes, call: Call, persistent: Persistent | None) -> None:
+    def __init__(self, data: Data, call: Call, persistent: Persistent | None, place: Place | None) -> None:
         self.data, self.at = data, 0
-        self.call, self.persistent = call, persistent
+        self.call, self.persistent, self.place = call, persistent, place
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
@@ -120,6 +138,8 @@ class _Machine:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def take(self, size: int) -> bytes:
+        if size > MAX_PIECE:
+            raise UnsafeFile(f"the pickle has a text of {size:,} bytes; {MAX_PIECE:,} is the most")
         piece = self.data[self.at:self.at + size]
         if len(piece) != size:
             raise ValueError("the data end inside an operation")
@@ -129,10 +149,23 @@ class _Machine:
     def number(self, form: str) -> Any:
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
 
+    def string(self, size: int) -> Any:
+        """A string of bytes, or what `place` makes of where it lies."""
+        if self.place is None:
+            return self.take(size)
+        start, self.at = self.at, self.at + size
+        if self.at > len(self.data):
+            raise ValueError("the data end inside a string of bytes")
+        return self.place(start, size)
+
+    def text(self, size: int) -> Any:
+        """A string of Python 2: bytes that may be meant as text."""
+        return self.take(size).decode("latin-1") if self.place is None else self.string(size)
+
     def line(self) -> str:
-        end = self.data.index(b"\n", self.at, self.at + 4096)
-        text = self.data[self.at:end].decode("utf-8")
-        self.at = end + 1
+        piece = self.data[self.at:self.at + MAX_LINE]
+        text = piece[:piece.index(b"\n")].decode("utf-8")
+        self.at += len(text.encode()) + 1
         return text
 
     def since_mark(self) -> list[Any]:
@@ -266,9 +299,11 @@ _OPS: dict[int, Callable[[_Machine], Any]] = {
     0x8C: _push(lambda m: m.take(m.take(1)[0]).decode()),                           # SHORT_BINUNICODE
     ord("X"): _push(lambda m: m.take(m.number("<I")).decode()),                     # BINUNICODE
     ord("U"): _push(lambda m: m.take(m.take(1)[0]).decode("latin-1")),              # SHORT_BINSTRING
-    ord("T"): _push(lambda m: m.take(m.number("<I")).decode("latin-1")),            # BINSTRING
+    ord("T"): _push(lambda m: m.text(m.number("<I"))),                              # BINSTRING
     ord("C"): _push(lambda m: m.take(m.take(1)[0])),                                # SHORT_BINBYTES
-    ord("B"): _push(lambda m: m.take(m.number("<I"))),                              # BINBYTES
+    ord("B"): _push(lambda m: m.string(m.number("<I"))),                            # BINBYTES
+    0x8E: _push(lambda m: m.string(m.number("<Q"))),                                # BINBYTES8
+    0x96: _push(lambda m: m.string(m.number("<Q"))),                                # BYTEARRAY8
     # containers
     ord(")"): _push(lambda m: ()),                                                  # EMPTY_TUPLE
     ord("]"): _push(lambda m: []),                                                  # EMPTY_LIST

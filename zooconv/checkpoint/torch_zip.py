@@ -17,10 +17,10 @@ import zlib
 from typing import Any, NamedTuple
 
 from zooconv.checkpoint import pickle_vm
-from zooconv.checkpoint.pickle_vm import Global, Instance
+from zooconv.checkpoint.pickle_vm import Global, Instance, whole
 from zooconv.errors import UnsafeFile
 from zooconv.files import InputFile, Record, damaged
-from zooconv.tensor import DTYPES, LazyTensor, contiguous_strides
+from zooconv.tensor import DTYPES, LazyTensor, is_dense
 
 _PLAIN = ("torch.Tensor", "torch._tensor.Tensor", "torch.nn.parameter.Parameter")
 MAX_PICKLE = 256 << 20
@@ -158,7 +158,7 @@ class _Rebuilder:
         record = self.records.get(f"{self.root}/data/{name}")
         if record is None:
             raise UnsafeFile(f"storage {name!r:.40} is not in the file")
-        _whole(count)
+        whole(count)
         if record.size != count * DTYPES[dtype].size:
             raise UnsafeFile(f"storage {name!r:.40} is declared with {count:,} {dtype} elements, "
                              f"but has {record.size:,} bytes")
@@ -199,7 +199,7 @@ class _Rebuilder:
         if len(shape) != len(strides) or len(shape) > MAX_RANK:
             raise UnsafeFile(f"a tensor of the pickle has {len(shape)} sizes and {len(strides)} strides")
         for number in (offset, *shape, *strides):
-            _whole(number)
+            whole(number)
         kind = storage.dtype if dtype is None else _DTYPES.get(getattr(dtype, "name", "").removeprefix("torch."))
         if kind is None:
             raise UnsafeFile(f"a tensor of the pickle has dtype {dtype!r:.60}, which zooconv does not carry")
@@ -211,20 +211,9 @@ class _Rebuilder:
                              f"which has {elements:,}")
         if math.prod(shape) > elements and math.prod(shape) * item > MAX_EXPANDED:
             raise UnsafeFile(f"a tensor expands storage {storage.record.name} to {math.prod(shape):,} elements")
-        dense = math.prod(shape) == 0 or _same_order(shape, strides)
+        dense = is_dense(shape, strides)
         return LazyTensor(kind, shape, self.file, storage.record.offset + offset * item, storage.record,
                           None if dense else strides)
-
-
-def _whole(number: Any) -> None:
-    if type(number) is not int or not 0 <= number < 1 << 62:
-        raise UnsafeFile(f"the pickle has {number!r:.40} where a size or an offset must be")
-
-
-def _same_order(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Are these the strides of a dense tensor, where those of axes of size one do not matter?"""
-    return all(n == 1 or step == dense
-               for n, step, dense in zip(shape, strides, contiguous_strides(shape), strict=True))
 
 
 def describe(value: Any) -> str:

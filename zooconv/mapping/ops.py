@@ -14,6 +14,8 @@ the way back gives the same bytes.
     group_order(axis, order)      equal groups along an axis in another order
     unfold_order(axis, order)     channel-major groups, as nn.Unfold gives them, made group-major
     square                        n² elements in a row, as an n x n matrix
+    grid                          n² places in a row, channels last (1, n², c), as a map (1, c, n, n)
+    constants(0, 1)               the tensor, and beside it what it means without holding it: constants of its shape
     chain(a, b)                   a, then b
 """
 
@@ -239,6 +241,49 @@ class Square(Op):
 
 
 @dataclass(frozen=True)
+class Grid(Op):
+    """The places of a square map in a row, each with its channels, as the map: (1, n², c) -> (1, c, n, n)."""
+
+    def forward(self, args: Exprs, count: int) -> Exprs:
+        (arg,) = args
+        side = isqrt(arg.shape[1]) if len(arg.shape) == 3 else 0
+        return (expr.permute(expr.reshape(arg, (1, side, side, arg.shape[-1])), (0, 3, 1, 2)),)
+
+    def backward(self, args: Exprs, count: int) -> Exprs:
+        (arg,) = args
+        if len(arg.shape) != 4 or arg.shape[2] != arg.shape[3]:
+            raise ShapeError(f"{shape_text(arg.shape)} is no square map")
+        last = expr.permute(arg, (0, 2, 3, 1))
+        return (expr.reshape(last, (1, arg.shape[2] * arg.shape[3], arg.shape[1])),)
+
+    def __str__(self) -> str:
+        return "grid"
+
+
+@dataclass(frozen=True)
+class Constants(Op):
+    """A tensor, and for each further target one of its shape with one value everywhere.
+
+    For a source that means more than it holds. The way back needs the tensor alone; so a dialect with such a rule
+    `lacks` the further targets: files of other values cannot be spelled in it.
+    """
+
+    values: tuple[float, ...]
+
+    def forward(self, args: Exprs, count: int) -> Exprs:
+        (arg,) = Identity().forward(args, 1)
+        if count != 1 + len(self.values):
+            raise ShapeError(f"{self} makes {1 + len(self.values)} tensors, and the rule wants {count}")
+        return (arg, *(expr.fill(arg.shape, value) for value in self.values))
+
+    def backward(self, args: Exprs, count: int) -> Exprs:
+        return Identity().forward(args[:1], count)
+
+    def __str__(self) -> str:
+        return f"constants({', '.join(map(repr, self.values))})"
+
+
+@dataclass(frozen=True)
 class Chain(Op):
     """One op after another, each of one tensor."""
 
@@ -276,6 +321,7 @@ class Inverse(Op):
 
 identity = Identity()
 square = Square()
+grid = Grid()
 transpose = Permuted((1, 0))
 
 
@@ -304,6 +350,11 @@ def cut(axis: int = 0, sizes: tuple[int, ...] | None = None) -> Op:
 def around_zeros(axis: int = 0) -> Op:
     """The outer two of three equal parts along `axis`: a bias of queries, keys and values, where keys have none."""
     return AroundZeros(axis)
+
+
+def constants(*values: float) -> Op:
+    """Keep the rule's source, and give its further targets these values, everywhere."""
+    return Constants(tuple(map(float, values)))
 
 
 def group_order(axis: int, order: tuple[int, ...]) -> Op:

@@ -20,7 +20,7 @@ from zooconv.digest import text_sha256
 from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.change import Change, Changed, make_changes
 from zooconv.mapping.expr import Expr, Leaf, ShapeError, in_place, leaves
-from zooconv.mapping.family import Family, Layout, config_facts
+from zooconv.mapping.family import Family, Layout, Requires, config_facts
 from zooconv.mapping.fit import Fit, Problem
 from zooconv.mapping.rules import Firing, Translation
 from zooconv.tensor import DTYPES, TensorSpec
@@ -74,6 +74,12 @@ class Plan:
         return [move.target.name for move in self.moves if not any(leaves(move.value))]
 
     @property
+    def requires(self) -> tuple[Requires, ...]:
+        """What a Detectron2 config must say: the layout's word, then that of the dialect that the source came in."""
+        source = next((d.requires for d in self.family.dialects if d.name == self.dialect), None)
+        return (self.layout.requires, source) if source else (self.layout.requires,)
+
+    @property
     def nbytes(self) -> int:
         return sum(spec.nbytes for spec in self.targets)
 
@@ -85,11 +91,12 @@ class Plan:
 
 
 def make_plan(found: Fit, layout: Layout, *, fresh: bool = True, choices: Mapping[str, Any] | None = None) -> Plan:
-    """The proved plan from an exact fit to a layout; `fresh=False` leaves out the layout's fresh tensors.
+    """The proved plan from an exact fit to a layout.
 
-    `choices` are the values of the options that ask for changes. Raises UsageError for one that the family has not;
-    CheckFailed, listing every offender, where the layout cannot hold what the file has, needs what it has not, or where
-    the moves cannot be undone.
+    `fresh=False` leaves out what the class itself starts with: the layout's fresh tensors, and those that follow from
+    the config. `choices` are the values of the options that ask for changes. Raises UsageError for one that the family
+    has not; CheckFailed, listing every offender, where the layout cannot hold what the file has, needs what it has not,
+    or where the moves cannot be undone.
     """
     asked = _chosen(found, choices or {})
     changed = make_changes(found.config, found.canonical, [*asked, *layout.changes], found.family.table)
@@ -99,7 +106,7 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True, choices: Mappin
                           next=f"zooconv layouts {found.family.name}  (for one that can)")
     omitted = {name: why for name in changed.canonical if (why := layout.omits(name)) is not None}
     kept = {name: value for name, value in changed.canonical.items() if name not in omitted}
-    placed = layout.body.from_canonical(kept | derived)
+    placed = layout.body.from_canonical(kept | derived if fresh else kept)
     road = _Road(found, changed, placed)
     problems = [*_lacking(road, layout), *_misplaced(road, derived), *road.not_undone(derived)]
     if problems:
@@ -118,7 +125,7 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True, choices: Mappin
     return Plan(
         family=found.family, config=changed.config, dialect=found.dialect.name, prefix=found.prefix, layout=layout,
         moves=tuple(Move(TensorSpec(layout.mount + name, value.shape, value.dtype), value)
-                    for name, value in values.items() if fresh or any(leaves(value))),
+                    for name, value in values.items()),
         canonical=found.canonical, placed=kept, back=back | own, dropped=dropped, computed=computed,
         changes=changed.titles, turns_colours=changed.turns_colours,
         same_as={found.prefix + a: found.prefix + b for a, b in found.translation.same_as.items()},

@@ -15,11 +15,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zooconv.mapping.expr import Expr, ShapeError
 from zooconv.mapping.ops import Op, identity
 from zooconv.mapping.template import Template
+
+if TYPE_CHECKING:
+    from zooconv.mapping.family import Requires
 
 Names = tuple[str, ...]
 
@@ -64,13 +67,15 @@ class Dialect:
     """A named table of rules from a way of naming to the canonical one.
 
     `lacks` names canonical tensors that this dialect never holds (a layout without the final norm, say). The first
-    rule is the anchor: recognition looks for its names to find the prefix under which a backbone stands. `toy` is the
+    rule is the anchor: recognition looks for its names to find the prefix under which a backbone stands. `requires` is
+    what a Detectron2 config must say of weights that come in these names, over what the layout says. `toy` is the
     config that it is tried on where it has no names for the family's.
     """
 
     name: str
     rules: Sequence[Rule | Drop]
     lacks: Sequence[str] = ()
+    requires: Requires | None = None
     toy: Any = None
 
     @property
@@ -212,6 +217,11 @@ def merge(sources: Iterable[str], target: str, op: Op) -> Rule:
 def split(source: str, targets: Iterable[str], op: Op) -> Rule:
     """One tensor that is several in the canonical naming."""
     return Rule(_templates(source), _templates(targets), op)
+
+
+def together(sources: Iterable[str], targets: Iterable[str]) -> Rule:
+    """Several tensors that come together or not at all: each is one in the canonical naming."""
+    return Rule(_templates(sources), _templates(targets))
 
 
 def compute(sources: Iterable[str], targets: Iterable[str], op: Op) -> Rule:

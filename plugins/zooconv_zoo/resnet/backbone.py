@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple, Self
 
 from torch import Tensor, nn
@@ -34,22 +35,27 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class Conv(nn.Conv2d):
-    """A convolution without a bias, and the batch norm after it."""
+    """A convolution without a bias, and the norm after it."""
 
-    def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1, *,
+                 group_norm: bool = False) -> None:
         super().__init__(inputs, outputs, size, stride, padding=size // 2, groups=groups, bias=False)
-        self.norm = BatchNorm(outputs)
+        self.norm: nn.Module = nn.GroupNorm(32, outputs) if group_norm else BatchNorm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(super().forward(x))  # type: ignore[no-any-return]
+        out: Tensor = self.norm(super().forward(x))
+        return out
+
+
+MakeConv = Callable[..., Conv]
 
 
 class Block(nn.Module):
     """Convolutions with a ReLU after each, beside a shortcut: the identity, or a 1x1 convolution to other channels."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, *convs: Conv) -> None:
+    def __init__(self, shortcut: Conv | None, *convs: Conv) -> None:
         super().__init__()
-        self.shortcut = Conv(inputs, outputs, 1, stride) if inputs != outputs else None
+        self.shortcut = shortcut
         for j, conv in enumerate(convs, start=1):
             self.add_module(f"conv{j}", conv)
 
@@ -61,27 +67,34 @@ class Block(nn.Module):
         return relu(last(y) + (x if self.shortcut is None else self.shortcut(x)))
 
 
-def basic(inputs: int, outputs: int, stride: int) -> Block:
+def basic(conv: MakeConv, inputs: int, outputs: int, stride: int) -> Iterator[Conv]:
     """Two 3x3 convolutions (Fig. 5 of the paper, left)."""
-    return Block(inputs, outputs, stride, Conv(inputs, outputs, 3, stride), Conv(outputs, outputs, 3))
+    yield conv(inputs, outputs, 3, stride)
+    yield conv(outputs, outputs, 3)
 
 
-def bottleneck(inputs: int, width: int, outputs: int, stride: int, groups: int, *, stride_in_1x1: bool) -> Block:
+def bottleneck(conv: MakeConv, inputs: int, width: int, outputs: int, strides: tuple[int, int],
+               groups: int) -> Iterator[Conv]:
     """1x1, 3x3 in groups, 1x1 (Fig. 5 of the paper, right; Fig. 3c of ResNeXt's)."""
-    first, second = (stride, 1) if stride_in_1x1 else (1, stride)
-    return Block(inputs, outputs, stride, Conv(inputs, width, 1, first), Conv(width, width, 3, second, groups),
-                 Conv(width, outputs, 1))
+    yield conv(inputs, width, 1, strides[0])
+    yield conv(width, width, 3, strides[1], groups)
+    yield conv(width, outputs, 1)
 
 
 class Stem(nn.Module):
-    """A 7x7 convolution and a pooling layer: a quarter of the image, each way."""
+    """A 7x7 convolution, or three 3x3 ones, and a pooling layer: a quarter of the image, each way."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, conv: MakeConv, channels: int, *, deep: bool) -> None:
         super().__init__()
-        self.conv1 = Conv(3, channels, 7, stride=2)
+        half = channels // 2
+        self.conv1 = conv(3, half, 3, 2) if deep else conv(3, channels, 7, 2)
+        if deep:
+            self.conv2, self.conv3 = conv(half, half, 3), conv(half, channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return max_pool2d(relu(self.conv1(x)), kernel_size=3, stride=2, padding=1)
+        for conv in self.children():
+            x = relu(conv(x))
+        return max_pool2d(x, kernel_size=3, stride=2, padding=1)
 
 
 class ResNet(nn.Module):
@@ -96,7 +109,8 @@ class ResNet(nn.Module):
     def __init__(self, config: ResNetConfig, *, stride_in_1x1: bool = False,
                  out_features: Sequence[str] = STAGES) -> None:
         super().__init__()
-        self.stem = Stem(config.stem_channels)
+        conv = partial(Conv, group_norm=config.group_norm)
+        self.stem = Stem(conv, config.stem_channels, deep=config.deep_stem)
         self.shapes = {"stem": OutputShape(config.stem_channels, 4)}
         inputs = config.stem_channels
         for s, (name, depth) in enumerate(zip(STAGES, config.depths, strict=True)):
@@ -104,8 +118,11 @@ class ResNet(nn.Module):
             stage = nn.Sequential()
             for b in range(depth):
                 stride = 2 if s > 0 and b == 0 else 1
-                stage.append(bottleneck(inputs, width, outputs, stride, config.groups, stride_in_1x1=stride_in_1x1)
-                             if config.bottleneck else basic(inputs, outputs, stride))
+                strides = (stride, 1) if stride_in_1x1 else (1, stride)
+                shortcut = conv(inputs, outputs, 1, stride) if inputs != outputs else None
+                stage.append(Block(shortcut, *(
+                    bottleneck(conv, inputs, width, outputs, strides, config.groups) if config.bottleneck
+                    else basic(conv, inputs, outputs, stride))))
                 inputs = outputs
             self.add_module(name, stage)
             self.shapes[name] = OutputShape(outputs, 4 << s)
@@ -118,7 +135,7 @@ class ResNet(nn.Module):
     def freeze(self, at: int, *, norms: bool = True) -> Self:
         """Let the first `at` parts, of which the stem is the first, learn nothing: MODEL.BACKBONE.FREEZE_AT.
 
-        With `norms`, no norm of the others learns either: MODEL.RESNETS.NORM: FrozenBN.
+        With `norms`, no batch norm of the others learns either: MODEL.RESNETS.NORM: FrozenBN.
         """
         for i, part in enumerate(self.children()):
             if i < at:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ def base_width(config: ResNetConfig) -> int:
 
 
 def need_usual_stem(config: ResNetConfig) -> None:
+    if config.deep_stem:
+        raise ValueError("its stem is one convolution, that of this member three")
     if config.stem_channels != 64:
         raise ValueError(f"its stem has 64 channels, that of this member {config.stem_channels}")
 
@@ -39,7 +42,8 @@ class Torchvision(Upstream):
         need_usual_stem(config)
         resnet = import_package("torchvision").models.resnet
         block = resnet.Bottleneck if config.bottleneck else resnet.BasicBlock
-        module = resnet.ResNet(block, config.depths, groups=config.groups, width_per_group=base_width(config))
+        module = resnet.ResNet(block, config.depths, groups=config.groups, width_per_group=base_width(config),
+                               norm_layer=partial(nn.GroupNorm, 32) if config.group_norm else None)
         if planes(config)[0] != 64:  # not one of the published ones: the same stages, of other widths
             module.inplanes = 64
             for s, (width, depth) in enumerate(zip(planes(config), config.depths, strict=True)):
@@ -60,12 +64,18 @@ class Timm(Upstream):
 
     package, dialect = "timm", "torchvision"
 
+    def spelling(self, config: ResNetConfig) -> str:
+        return "timm-deep-stem" if config.deep_stem else self.dialect
+
     def build(self, config: ResNetConfig, shapes: Shapes) -> nn.Module:
-        need_usual_stem(config)
+        stem = {"stem_type": "deep", "stem_width": config.stem_channels // 2} if config.deep_stem else {}
+        if not stem:
+            need_usual_stem(config)
         resnet = import_package("timm").models.resnet
         module: nn.Module = resnet.ResNet(
             resnet.Bottleneck if config.bottleneck else resnet.BasicBlock, config.depths, num_classes=0,
-            cardinality=config.groups, base_width=base_width(config), channels=planes(config))
+            cardinality=config.groups, base_width=base_width(config), channels=planes(config),
+            norm_layer="groupnorm" if config.group_norm else nn.BatchNorm2d, **stem)
         return module
 
     def outputs(self, module: Any, images: Tensor) -> dict[str, Tensor]:
@@ -79,6 +89,8 @@ class Transformers(Upstream):
     package = dialect = "transformers"
 
     def build(self, config: ResNetConfig, shapes: Shapes) -> nn.Module:
+        if config.deep_stem or config.group_norm:
+            raise ValueError("it has neither deep stems nor group norms")
         width = config.out_channels // (4 if config.bottleneck else 1)
         if (config.groups, config.width_per_group) != (1, width):
             raise ValueError(f"its blocks have no groups, and a width of {width} in res2; this member's are "

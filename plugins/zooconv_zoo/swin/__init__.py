@@ -9,19 +9,19 @@ from typing import Any
 from zooconv import Family, hookimpl, turn_colours
 
 from .dialects import DIALECTS
-from .family import REFUSALS, TOY, VARIANTS, derived, image, infer, tensors, to_window
+from .family import REFUSALS, TOY, VARIANTS, derived, infer, seen, tensors, to_grid, to_window
 from .layouts import LAYOUTS
 
 FAMILY = Family(
     name="swin", title="Swin Transformer", infer=infer, tensors=tensors, derived=derived, variants=VARIANTS, toy=TOY,
-    dialects=DIALECTS, layouts=LAYOUTS, refusals=REFUSALS, image=image,
+    dialects=DIALECTS, layouts=LAYOUTS, refusals=REFUSALS, image=seen,
     backbone="zooconv_zoo.swin.backbone:build",
     upstreams={
         "timm": "zooconv_zoo.swin.upstreams:Timm",
         "transformers": "zooconv_zoo.swin.upstreams:Transformers",
         "torchvision": "zooconv_zoo.swin.upstreams:Torchvision",
     },
-    choices={"window": to_window, "bgr": turn_colours("patch_embed.proj.weight")},
+    choices={"window": to_window, "grid": to_grid, "bgr": turn_colours("patch_embed.proj.weight")},
     zoo=Path(__file__).with_name("zoo.toml"),
 )
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, pad
+from torch.nn.functional import gelu, interpolate, pad
 from torch.utils.checkpoint import checkpoint
 
 from .family import SwinConfig
@@ -148,6 +148,12 @@ class PatchEmbed(nn.Module):
         return out
 
 
+def resized(positions: Tensor, size: Sequence[int]) -> Tensor:
+    """The map of absolute positions for a map of another size, as Detectron2's ports have it."""
+    same = tuple(positions.shape[2:]) == tuple(size)
+    return positions if same else interpolate(positions, size=tuple(size), mode="bicubic")
+
+
 class Stage(nn.Module):
     """Blocks at one resolution, and the merging that leads to the next."""
 
@@ -165,8 +171,10 @@ class Swin(nn.Module):
     """
 
     def __init__(self, embed_dim: int, depths: Sequence[int], heads: Sequence[int], window: int, *,
-                 out_features: Sequence[str] = STAGES, drop_path: float = 0.0, checkpointing: bool = False) -> None:
+                 positions: int = 0, out_features: Sequence[str] = STAGES, drop_path: float = 0.0,
+                 checkpointing: bool = False) -> None:
         super().__init__()
+        self.absolute_pos_embed = nn.Parameter(torch.zeros(1, embed_dim, positions, positions)) if positions else None
         self.dims = tuple(embed_dim * 2 ** s for s in range(len(depths)))
         self.out_features, self.checkpointing = tuple(out_features), checkpointing
         rates = iter(torch.linspace(0, drop_path, sum(depths)).tolist())
@@ -192,6 +200,8 @@ class Swin(nn.Module):
     def stages(self, images: Tensor) -> dict[str, Tensor]:
         """Every stage's features, channels last."""
         x, found = self.patch_embed(images), {}
+        if self.absolute_pos_embed is not None:
+            x = x + resized(self.absolute_pos_embed, x.shape[1:3]).permute(0, 2, 3, 1)
         for name, stage in zip(STAGES, self.layers, strict=False):
             assert isinstance(stage, Stage)
             for block in stage.blocks:
@@ -213,4 +223,4 @@ class Swin(nn.Module):
 
 def build(config: SwinConfig) -> Swin:
     """The reference module of a config."""
-    return Swin(config.embed_dim, config.depths, config.heads, config.window)
+    return Swin(config.embed_dim, config.depths, config.heads, config.window, positions=config.positions)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from zooconv import Dialect, cat, drop, keep, merge, rename, square, unfold_order
+from zooconv import Dialect, cat, drop, grid, keep, merge, rename, square, unfold_order
 
-from .family import INDEX
+from .family import INDEX, POSITIONS
 
 CANONICAL = [
     *keep("patch_embed.proj.{wb}",
@@ -24,6 +24,7 @@ CANONICAL = [
 # mask token besides, under "encoder."
 OFFICIAL = Dialect("official", [
     *CANONICAL,
+    rename(POSITIONS, POSITIONS, grid),
     drop("layers.{s}.blocks.{b}.attn_mask", "follows from the size of the image"),
     drop("head.{wb}", "classifier"),
     drop("mask_token", "of masked pretraining"),
@@ -53,6 +54,7 @@ _HF = "encoder.layers.{s}.blocks.{b}"
 TRANSFORMERS = Dialect("transformers", [
     rename("embeddings.patch_embeddings.projection.{wb}",                 "patch_embed.proj.{wb}"),
     rename("embeddings.norm.{wb}",                                        "patch_embed.norm.{wb}"),
+    rename("embeddings.position_embeddings",                              POSITIONS, grid),
     rename(f"{_HF}.layernorm_before.{{wb}}",                              "layers.{s}.blocks.{b}.norm1.{wb}"),
     rename(f"{_HF}.layernorm_after.{{wb}}",                               "layers.{s}.blocks.{b}.norm2.{wb}"),
     rename(f"{_HF}.attention.self.relative_position_bias_table",
@@ -74,6 +76,7 @@ TRANSFORMERS = Dialect("transformers", [
 TRANSFORMERS_5 = Dialect("transformers-5", [
     rename("embeddings.patch_embeddings.projection.{wb}",                 "patch_embed.proj.{wb}"),
     rename("embeddings.norm.{wb}",                                        "patch_embed.norm.{wb}"),
+    rename("embeddings.position_embeddings",                              POSITIONS, grid),
     rename(f"{_HF}.layernorm_before.{{wb}}",                              "layers.{s}.blocks.{b}.norm1.{wb}"),
     rename(f"{_HF}.layernorm_after.{{wb}}",                               "layers.{s}.blocks.{b}.norm2.{wb}"),
     rename(f"{_HF}.attention.relative_position_bias.relative_position_bias_table",
@@ -113,6 +116,7 @@ TORCHVISION = Dialect("torchvision", [
 OPENMMLAB = Dialect("openmmlab", [
     rename("patch_embed.projection.{wb}",                                 "patch_embed.proj.{wb}"),
     rename("patch_embed.norm.{wb}",                                       "patch_embed.norm.{wb}"),
+    rename(POSITIONS,                                                     POSITIONS, grid),
     rename("stages.{s}.blocks.{b}.norm{n}.{wb}",                          "layers.{s}.blocks.{b}.norm{n}.{wb}"),
     rename("stages.{s}.blocks.{b}.attn.w_msa.relative_position_bias_table",
            "layers.{s}.blocks.{b}.attn.relative_position_bias_table"),

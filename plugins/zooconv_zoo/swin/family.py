@@ -1,6 +1,6 @@
 """Swin Transformer (Liu et al. 2021, arXiv:2103.14030).
 
-Canonical names: microsoft/Swin-Transformer, which Detectron2 ports keep.
+Canonical names: microsoft/Swin-Transformer, which Detectron2 ports keep; these have absolute positions as a map.
 """
 
 from __future__ import annotations
@@ -10,20 +10,25 @@ from dataclasses import dataclass, replace
 from math import isqrt
 from typing import Any
 
-from zooconv import Change, Derived, Refusal, Shapes, TensorSpec, rename, resample_grid
+from zooconv import Change, Derived, Refusal, Shapes, TensorSpec, rename, resample, resample_grid
 
+POSITIONS = "absolute_pos_embed"
 TABLE = "layers.{s}.blocks.{b}.attn.relative_position_bias_table"
 INDEX = "layers.{s}.blocks.{b}.attn.relative_position_index"
 
 
 @dataclass(frozen=True)
 class SwinConfig:
-    """Channels after the patch embedding, blocks and heads per stage, and the side of a window in patches."""
+    """Channels after the patch embedding, blocks and heads per stage, and the side of a window in patches.
+
+    `positions` is the side, in patches, of the map of absolute positions: 0, as almost everywhere, for none.
+    """
 
     embed_dim: int
     depths: tuple[int, ...]
     heads: tuple[int, ...]
     window: int
+    positions: int = 0
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -50,11 +55,15 @@ def infer(shapes: Shapes) -> SwinConfig:
     """Read the config off canonical names and shapes; a table of relative positions has (2w-1)² rows."""
     depths = shapes.counts(TABLE)
     heads = tuple(shapes.usual(TABLE, s=s)[1] for s in range(len(depths)))
-    return SwinConfig(shapes["patch_embed.norm.weight"][0], depths, heads, (isqrt(shapes.usual(TABLE)[0]) + 1) // 2)
+    positions = shapes[POSITIONS][-1] if POSITIONS in shapes else 0
+    return SwinConfig(shapes["patch_embed.norm.weight"][0], depths, heads, (isqrt(shapes.usual(TABLE)[0]) + 1) // 2,
+                      positions)
 
 
 def tensors(config: SwinConfig) -> Iterator[TensorSpec]:
     """Every tensor of the backbone, in the order of the reference module; the classifier is not part of it."""
+    if config.positions:
+        yield TensorSpec(POSITIONS, (1, config.embed_dim, config.positions, config.positions))
     yield from _layer("patch_embed.proj", (config.embed_dim, 3, 4, 4))
     yield from _layer("patch_embed.norm", (config.embed_dim,))
     for s, (depth, dim, heads) in enumerate(zip(config.depths, config.dims, config.heads, strict=True)):
@@ -92,6 +101,18 @@ def to_window(config: SwinConfig, side: int) -> Change:
                   rules=[rename(TABLE, TABLE, resample_grid(0, old=old, to=new))])
 
 
+def to_grid(config: SwinConfig, side: int) -> Change:
+    """Absolute positions for another number of patches a side. Source: as above."""
+    return Change(f"positions of {config.positions} x {config.positions} patches resampled to {side} x {side}",
+                  becomes=lambda config: replace(config, positions=side),
+                  rules=[rename(POSITIONS, POSITIONS, resample((2, 3), (side, side)))])
+
+
+def seen(config: SwinConfig) -> tuple[int, int]:
+    """The image of a proof: where there are absolute positions, the one that they were made for."""
+    return (4 * config.positions,) * 2 if config.positions else image(config)
+
+
 def image(config: Any) -> tuple[int, int]:
     """Whole windows in every stage, and in the last one more than one: there Detectron2 shifts, and others do not."""
     return 64 * config.window, 96 * config.window
@@ -103,7 +124,6 @@ def _layer(name: str, weight: tuple[int, ...]) -> Iterator[TensorSpec]:
 
 
 REFUSALS = (
-    Refusal("an absolute position embedding (ape=True); the layouts here are without one", has="absolute_pos_embed"),
     Refusal("torchvision's Swin V2, whose query-key-value bias has a third for keys that nobody else has; timm's and "
             "Microsoft's files of Swin V2 are converted", has="features.{i}.{b}.attn.logit_scale"),
 )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from zooconv import Fresh, Layout, Requires
+from zooconv import Fresh, Layout, Requires, keep
 
-from .dialects import CANONICAL
-from .family import SwinConfig
+from .dialects import CANONICAL as COMMON
+from .family import POSITIONS, SwinConfig
+
+# Detectron2 ports keep absolute positions as the map to which they are added
+CANONICAL = [*COMMON, *keep(POSITIONS)]
 
 
 def output_norms(*stages: int) -> Callable[[SwinConfig], Iterable[Fresh]]:
@@ -21,10 +24,11 @@ def output_norms(*stages: int) -> Callable[[SwinConfig], Iterable[Fresh]]:
 
 def swin_keys(config: SwinConfig) -> dict[str, object]:
     """MODEL.SWIN of Mask2Former and its kin (mask2former/config.py, add_maskformer2_config)."""
+    trained = 4 * config.positions or (224 if config.window == 7 else 384)
     return {"BACKBONE": {"NAME": "D2SwinTransformer"},
             "SWIN": {"EMBED_DIM": config.embed_dim, "DEPTHS": list(config.depths), "NUM_HEADS": list(config.heads),
-                     "WINDOW_SIZE": config.window, "PRETRAIN_IMG_SIZE": 224 if config.window == 7 else 384,
-                     "APE": False, "PATCH_NORM": True}}
+                     "WINDOW_SIZE": config.window, "PRETRAIN_IMG_SIZE": trained,
+                     "APE": bool(config.positions), "PATCH_NORM": True}}
 
 
 NO_NORM = {"norm.{wb}": "this layout has no final norm"}

@@ -19,12 +19,18 @@ def stages(features: Any) -> dict[str, Tensor]:
     return dict(zip(STAGES, features, strict=True))
 
 
+def need_relative(config: SwinConfig) -> None:
+    if config.positions:
+        raise ValueError("it has no absolute positions")
+
+
 class Timm(Upstream):
     """huggingface/pytorch-image-models timm/models/swin_transformer.py"""
 
     package = dialect = "timm"
 
     def build(self, config: SwinConfig, shapes: Shapes) -> nn.Module:
+        need_relative(config)
         module: nn.Module = import_package("timm").models.swin_transformer.SwinTransformer(
             img_size=(64 * config.window, 96 * config.window), embed_dim=config.embed_dim, depths=config.depths,
             num_heads=config.heads, window_size=config.window, num_classes=0)
@@ -43,12 +49,18 @@ class Transformers(Upstream):
     def build(self, config: SwinConfig, shapes: Shapes) -> nn.Module:
         package = import_package("transformers")
         module: nn.Module = package.SwinModel(package.SwinConfig(
-            image_size=64 * config.window, embed_dim=config.embed_dim, depths=[*config.depths],
-            num_heads=[*config.heads], window_size=config.window))
+            embed_dim=config.embed_dim, depths=[*config.depths],
+            num_heads=[*config.heads], window_size=config.window, **absolute(config)))
         return module
 
     def outputs(self, module: Any, images: Tensor) -> dict[str, Tensor]:
         return through_blocks(module, images)
+
+
+def absolute(config: SwinConfig) -> dict[str, Any]:
+    """Whether it has absolute positions, and of how large an image."""
+    size = 4 * config.positions or 64 * config.window
+    return {"use_absolute_embeddings": bool(config.positions), "image_size": size}
 
 
 def through_blocks(module: Any, images: Tensor) -> dict[str, Tensor]:
@@ -70,6 +82,7 @@ class Torchvision(Upstream):
     package = dialect = "torchvision"
 
     def build(self, config: SwinConfig, shapes: Shapes) -> nn.Module:
+        need_relative(config)
         module = import_package("torchvision").models.swin_transformer.SwinTransformer(
             [4, 4], config.embed_dim, [*config.depths], [*config.heads], [config.window] * 2)
         module.head = nn.Identity()
