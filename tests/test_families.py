@@ -8,6 +8,7 @@ import torch
 from zooconv import CheckFailed
 from zooconv.mapping.expr import Leaf
 from zooconv.mapping.fit import fit
+from zooconv.mapping.plan import make_plan
 from zooconv.plugins import families
 from zooconv.recognise import recognise
 from zooconv.tensor import DTYPES, TensorSpec
@@ -81,6 +82,16 @@ def test_any_prefix_is_found(family, prefix):
         weights = lively_weights(family, dialect.toy or family.toy)
         specs = {n: TensorSpec(n, a.shape, dtype_of(a)) for n, a in spelled(dialect, weights, prefix).items()}
         assert recognise(specs, FAMILIES, what="x").prefix == prefix
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if "bgr" in f.choices], ids=lambda f: f.name)
+def test_colours_are_turned_round_in_one_convolution_and_nowhere_else(family):
+    layout = family.layouts[0]
+    read = fit(family, layout.body, family.table(family.toy), "", layout)
+    plain, turned = (make_plan(read, layout, choices=choices).moves for choices in ({}, {"bgr": True}))
+    (move,) = set(turned) - set(plain)
+    assert move.target.shape[1] == 3
+    assert (move.value.axis, move.value.order) == (1, (2, 1, 0))
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "mnasnet1_3", "densenet121", "efficientnet_b0", "shufflenet_v2_x0_5",

@@ -28,7 +28,7 @@ from typing import Any
 
 from zooconv.certificate import check_certificate
 from zooconv.checkpoint.open import open_checkpoint
-from zooconv.errors import CheckFailed, ZooError
+from zooconv.errors import CheckFailed, UsageError, ZooError
 from zooconv.mapping.expr import Expr, Leaf, stream
 from zooconv.mapping.family import Family, Layout, Shapes
 from zooconv.mapping.fit import fit
@@ -36,9 +36,11 @@ from zooconv.mapping.rules import Dialect, Rule
 from zooconv.modules import without_values
 from zooconv.names import local
 from zooconv.options import Options
+from zooconv.parity import parity
 from zooconv.pipeline import run
 from zooconv.plugins import families
 from zooconv.recognise import recognise
+from zooconv.subject import read_layout
 from zooconv.tensor import TensorSpec, shape_text
 from zooconv.testing.checkpoints import dtype_of, lively_weights, save_safetensors, spelled
 from zooconv.testing.prove import prove
@@ -117,6 +119,9 @@ def checks(family: Family[Any]) -> Iterator[Check]:
         yield check(f"dialect {dialect.name}: converted on the whole road, nothing is lost", road, dialect)
     yield check("models have a variant and a licence", models)
     yield check("the reference module has the tensors of the table, in its order", reference)
+    for layout in family.layouts:
+        if layout.changes:
+            yield check(f"layout {layout.name}: changed as it says, it computes what an upstream does", changed, layout)
     for name in family.upstreams or ["an upstream"]:
         yield check(f"computes what {name} computes, and wrong conversions are caught", proved, name)
 
@@ -284,6 +289,37 @@ def _shape(shapes: dict[str, tuple[int, ...]], name: str) -> str:
     return shape_text(shapes[name]) if name in shapes else "absent"
 
 
+def changed(family: Family[Any], layout: Layout) -> None:
+    """An artifact of a layout that makes changes, held against the first upstream that can follow them."""
+    reasons = ["there is no upstream here"]
+    for against in installed(family):
+        own = upstream(family, against).toy
+        config = toy(family) if own is None else own
+        if reason := layout.refusal(layout.after(config)):
+            reasons.append(reason)
+            continue
+        dialect = next(d for d in family.dialects if d.name == upstream(family, against).spelling(config))
+        try:
+            with tempfile.TemporaryDirectory() as name:
+                apart = _apart(family, config, dialect, layout, against, Path(name))
+        except UsageError as error:
+            reasons.append(": ".join([error.what, *error.why]))
+            continue
+        assert not apart, f"not the function of {against}: relative differences {', '.join(apart)}"
+        return
+    raise NotChecked(reasons[-1])
+
+
+def _apart(family: Family[Any], config: Any, dialect: Dialect, layout: Layout, against: str, folder: Path) -> list[str]:
+    path = save_safetensors(folder / "source.safetensors", spelled(dialect, lively_weights(family, config)))
+    done = run(local(path), Options(output=folder / "artifact.pth", layout=layout.name, load_check=False, report=False,
+                                    registry=folder / "registry.json"))
+    with open_checkpoint(path) as source, open_checkpoint(done.path) as artifact:
+        ours = read_layout(artifact, family.name, layout)
+        found = parity(source, done.preview.found, artifact, ours, against)
+    return [f"{d.output}: {d.relative:.1e}" for d in found.apart]
+
+
 def proved(family: Family[Any], against: str) -> None:
     """Forward parity with an upstream, its certificate, and the score of wrong conversions."""
     if not family.backbone:
@@ -295,8 +331,8 @@ def proved(family: Family[Any], against: str) -> None:
         raise NotChecked(f"{other.package} is not installed")
     config = toy(family) if other.toy is None else other.toy
     with tempfile.TemporaryDirectory() as folder:
-        parity, faults, score = prove(family, config, against, Path(folder), most=MOST)
+        found, faults, score = prove(family, config, against, Path(folder), most=MOST)
     assert not faults, f"certificate: {faults[0]}"
-    apart = [f"{d.output}: {d.relative:.1e}" for d in parity.apart]
+    apart = [f"{d.output}: {d.relative:.1e}" for d in found.apart]
     assert not apart, f"not the same function: relative differences {', '.join(apart)}"
     assert not score.survivors, score.text

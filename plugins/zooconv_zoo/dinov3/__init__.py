@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zooconv import Family, hookimpl
+from zooconv import Family, hookimpl, turn_colours
 
 from .dialects import DIALECTS
 from .family import REFUSALS, TOY, VARIANTS, infer, tensors
@@ -20,6 +20,7 @@ FAMILY = Family(
         "timm": "zooconv_zoo.dinov3.upstreams:Timm",
         "transformers": "zooconv_zoo.dinov3.upstreams:Transformers",
     },
+    choices={"bgr": turn_colours("patch_embed.proj.weight")},
     zoo=Path(__file__).with_name("zoo.toml"),
 )
 

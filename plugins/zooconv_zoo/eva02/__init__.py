@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zooconv import Family, hookimpl
+from zooconv import Family, hookimpl, turn_colours
+from zooconv_zoo.vit.changes import to_grid, to_patch
 
 from .dialects import DIALECTS
 from .family import TOY, VARIANTS, image, infer, tensors
@@ -17,6 +18,7 @@ FAMILY = Family(
     dialects=DIALECTS, layouts=LAYOUTS, image=image,
     backbone="zooconv_zoo.eva02.backbone:build",
     upstreams={"timm": "zooconv_zoo.eva02.upstreams:Timm"},
+    choices={"patch": to_patch, "grid": to_grid, "bgr": turn_colours("patch_embed.proj.weight")},
     zoo=Path(__file__).with_name("zoo.toml"),
 )
 

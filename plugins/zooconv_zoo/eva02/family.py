@@ -36,6 +36,11 @@ class EVA02Config:
     class_token: bool = True
 
     @property
+    def pos_prefix(self) -> int:
+        """How many rows of `pos_embed` belong to no patch: the class token's."""
+        return 1
+
+    @property
     def heads(self) -> int:
         """Heads of attention, which shapes do not tell."""
         return self.embed_dim // HEAD

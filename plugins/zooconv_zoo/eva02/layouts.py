@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from zooconv import Layout, Requires
 
+from .changes import WITHOUT_CLASS
 from .dialects import BLOCKS, CANONICAL, STEM
 from .family import EVA02Config
 
-LEFT_OUT = {"cls_token": "this layout runs without a class token", "norm.{wb}": "this layout has no final norm"}
-
+LEFT_OUT = {"norm.{wb}": "this layout has no final norm"}
 
 WITHOUT = ("its features are not those of the classifier, whose patches see the class token; the project's own configs "
            "normalise with ImageNet's mean and std; ")
@@ -23,12 +23,12 @@ def strange_to_vitdet(config: EVA02Config) -> str | None:
     if config.attn_norm:
         return "it has a norm in its attention (EVA-CLIP), for which this class has no place"
     if config.patch != 16:
-        return f"its patches have {config.patch} pixels, where this class needs 16; the p14to16 files have them"
+        return f"its patches have {config.patch} pixels, where this class needs 16: --patch 16, or the p14to16 files"
     return None
 
 
 def strange_to_glee(config: EVA02Config) -> str | None:
-    reason = "its pos_embed is not of 14 x 14 patches, which GLEE's class takes for granted"
+    reason = "its pos_embed is not of 14 x 14 patches, which GLEE's class takes for granted: --grid 14"
     return strange_to_vitdet(config) or (reason if config.grid != 14 else None)
 
 
@@ -46,7 +46,7 @@ LAYOUTS = [
 
     Layout(("detrex", "vitdet"), mount="backbone.net.", rules=[*BLOCKS, *STEM],
            source="IDEA-Research/detrex detrex/modeling/backbone/eva_02.py; baaivision/EVA EVA-02/det",
-           omit=LEFT_OUT, refuses=strange_to_vitdet,
+           omit=LEFT_OUT, refuses=strange_to_vitdet, changes=[WITHOUT_CLASS],
            requires=Requires(note=WITHOUT + "LazyConfig: set embed_dim, depth, num_heads of L(EVA02_ViT), "
                                   "mlp_ratio=4*2/3, patch_size=16, and pretrain_img_size to 16 times the side of "
                                   "pos_embed's map; the pyramid and the rotary tables are the module's own")),
@@ -54,7 +54,7 @@ LAYOUTS = [
     # GLEE reads MODEL.EVA02.PRETRAINED_WEIGHT into the backbone itself, so that nothing stands before "net."
     Layout(("glee",), mount="net.", rules=[*BLOCKS, *STEM],
            source="FoundationVision/GLEE projects/GLEE/glee/backbone/eva02.py, weights/convert_eva02.py",
-           omit=LEFT_OUT, refuses=strange_to_glee,
+           omit=LEFT_OUT, refuses=strange_to_glee, changes=[WITHOUT_CLASS],
            requires=Requires(model=model, note=WITHOUT + "name the file in MODEL.EVA02.PRETRAINED_WEIGHT, not in "
                                                          "MODEL.WEIGHTS")),
 ]

@@ -38,6 +38,14 @@ class Timm(Upstream):
             ref_feat_shape=REFERENCE, use_fc_norm="fc_norm.weight" in shapes, num_classes=0)
         return module
 
+    def follow(self, module: Any, config: EVA02Config) -> None:
+        """Without a class token: the tables of angles then begin with the first token."""
+        module.cls_token = None
+        module.pos_embed = nn.Parameter(module.pos_embed[:, config.pos_prefix:])
+        for part in module.modules():
+            if hasattr(part, "num_prefix_tokens"):
+                part.num_prefix_tokens = 0
+
     def outputs(self, module: Any, images: Tensor) -> dict[str, Tensor]:
         last, found = module.forward_intermediates(images)
         blocks = {f"block{n}": feature for n, feature in enumerate(found, 1)}

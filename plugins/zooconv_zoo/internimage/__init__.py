@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zooconv import Family, hookimpl
+from zooconv import Family, hookimpl, turn_colours
 
 from .dialects import DIALECTS
 from .family import TOY, VARIANTS, infer, tensors
@@ -20,6 +20,7 @@ FAMILY = Family(
     name="internimage", title="InternImage", infer=infer, tensors=tensors, variants=VARIANTS, toy=TOY,
     dialects=DIALECTS, layouts=LAYOUTS,
     backbone="zooconv_zoo.internimage.backbone:build",
+    choices={"bgr": turn_colours("patch_embed.conv1.weight")},
     zoo=Path(__file__).with_name("zoo.toml"),
 )
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from zooconv import ROUNDED, Change, compute, fold_scale, rename, resample, resample_grid
-
-from .family import ViTConfig
 
 # x + gamma (W a + b) = x + (gamma W) a + gamma b: a scale per channel is one of the layer before it, row by row.
 # Without it, what a DINOv2 computes is a quarter to a third wrong (facebookresearch/dinov2 issue 65).
@@ -25,8 +24,8 @@ PATCHES_ALONE = Change("class token, registers and final norm left out: ViTDet h
                        becomes=lambda config: replace(config, class_token=False, registers=0, norm=False))
 
 
-def to_patch(config: ViTConfig, size: int) -> Change:
-    """Patches of another size: their convolution's kernels, resampled.
+def to_patch(config: Any, size: int) -> Change:
+    """Patches of another size: the kernels of `patch_embed.proj`, resampled, for any config with a `patch`.
 
     Source: baaivision/EVA EVA-01/eva/interpolate_patch_14to16.py.
     """
@@ -35,8 +34,8 @@ def to_patch(config: ViTConfig, size: int) -> Change:
                   rules=[rename("patch_embed.proj.weight", "patch_embed.proj.weight", resample((2, 3), (size, size)))])
 
 
-def to_grid(config: ViTConfig, side: int) -> Change:
-    """Positions for another number of patches a side. Source: as above."""
+def to_grid(config: Any, side: int) -> Change:
+    """Positions for another number of patches a side, for any config with `grid` and `pos_prefix`. Source: as above."""
     op = resample_grid(1, kept=config.pos_prefix, old=(config.grid,) * 2, to=(side,) * 2)
     return Change(f"positions of {config.grid} x {config.grid} patches resampled to {side} x {side}",
                   becomes=lambda config: replace(config, grid=side), rules=[rename("pos_embed", "pos_embed", op)])
