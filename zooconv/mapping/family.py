@@ -40,6 +40,7 @@ class Shapes(Mapping[str, Shape]):
         """How many there are along the last index, for each value of the first: blocks per stage.
 
         `counts("stages.{s}.{b}.gamma")` is (3, 3, 9, 3) for a ConvNeXt-T. A hole in the middle is not one fewer.
+        Raises KeyError for an index that so few tensors cannot count up to.
         """
         pattern = Template(template)
         first, last = (f.name for f in pattern.fields[:2])
@@ -47,6 +48,8 @@ class Shapes(Mapping[str, Shape]):
         for name in self:
             if bound := pattern.match(name):
                 outer, inner = int(bound[first]), int(bound[last])
+                if max(outer, inner) >= len(self):
+                    raise KeyError(f"{name}, and all before it")
                 most[outer] = max(most.get(outer, 0), inner + 1)
         return tuple(most.get(i, 0) for i in range(max(most, default=-1) + 1))
 

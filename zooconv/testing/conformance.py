@@ -15,7 +15,6 @@ PYTEST_DONT_REWRITE: the messages of these assertions are written for the author
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -26,9 +25,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from zooconv.certificate import check_certificate
 from zooconv.checkpoint.open import open_checkpoint
-from zooconv.errors import CheckFailed, UsageError, ZooError
+from zooconv.errors import UsageError, ZooError
 from zooconv.mapping.expr import Expr, Leaf, stream
 from zooconv.mapping.family import Family, Layout, Shapes
 from zooconv.mapping.fit import fit
@@ -44,6 +42,7 @@ from zooconv.subject import read_layout
 from zooconv.tensor import TensorSpec, shape_text
 from zooconv.testing.checkpoints import dtype_of, lively_weights, save_safetensors, spelled
 from zooconv.testing.prove import prove
+from zooconv.testing.roads import roads, toy
 from zooconv.upstream import code, installed, upstream
 from zooconv.zoo import read_models
 
@@ -129,17 +128,6 @@ def checks(family: Family[Any]) -> Iterator[Check]:
 def members(family: Family[Any]) -> dict[str, Any]:
     """The known configs, the toy among them."""
     return {**({"toy": family.toy} if family.toy is not None else {}), **family.variants}
-
-
-def toy(family: Family[Any], dialect: Dialect | None = None) -> Any:
-    """The member that costs the least; for a dialect that has no names for it, the dialect's own."""
-    if dialect is not None and dialect.toy is not None:
-        return dialect.toy
-
-    def size(config: Any) -> int:
-        return sum(math.prod(spec.shape) for spec in family.tensors(config))
-
-    return family.toy if family.toy is not None else min(family.variants.values(), key=size)
 
 
 # -- the checks ------------------------------------------------------------------------------------------------------
@@ -230,30 +218,11 @@ def recognised(family: Family[Any], dialect: Dialect) -> None:
 
 def road(family: Family[Any], dialect: Dialect) -> None:
     """A file of this dialect becomes each layout, and its certificate, checked again from the files, holds."""
-    made, config = 0, toy(family, dialect)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        arrays = spelled(dialect, lively_weights(family, config))
-        path = save_safetensors(folder / "source.safetensors", arrays)
-        for layout in family.layouts:
-            if layout.refusal(config):
-                continue
-            options = Options(layout=layout.name, output=folder / f"{layout.name}.pth", load_check=False, report=False,
-                              registry=folder / "registry.json")
-            try:
-                done = run(local(path), options)
-            except CheckFailed as error:
-                if dialect.lacks:  # then some layouts need what its files have not
-                    continue
-                raise AssertionError(f"layout {layout.name}: {error}") from None
-            found = done.preview.found.family
-            assert found is family, (f"it is taken for a {found.title}" if found.name != family.name else
-                                     f"the {family.title} that is installed is not the one that is tested")
-            with open_checkpoint(path) as source, open_checkpoint(done.path) as artifact:
-                wrong = check_certificate(done.certificate, source, artifact)
-            assert not wrong, f"layout {layout.name}: {wrong[0]}"
-            made += 1
-    assert made, "no layout can be made of it"
+    with tempfile.TemporaryDirectory() as folder:
+        walked = list(roads(family, dialect, Path(folder)))
+    for one in walked:
+        assert one.status != "failed", f"layout {one.layout}: {one.why}"
+    assert any(one.status != "refused" for one in walked), "no layout can be made of it"
 
 
 def models(family: Family[Any]) -> None:

@@ -2,7 +2,7 @@
 
     python -m zooconv.testing.prove [FAMILY[/VARIANT] …] [--against PACKAGE] [--mutants NUMBER] [--write PAGE]
 
-Every variant of a family is written as its upstream would write it, converted, certified, held against the upstream's
+A variant of a family is written as its upstream would write it, converted, certified, held against the upstream's
 module, and so are wrong conversions of it: all of them for small members, `--mutants` drawn at random for the others.
 """
 
@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -37,6 +38,7 @@ from zooconv.plugins import families
 from zooconv.subject import read_layout
 from zooconv.testing.checkpoints import lively_weights, save_safetensors, spelled
 from zooconv.testing.mutation import Score, mutants, score
+from zooconv.testing.roads import roads
 from zooconv.upstream import installed, upstream
 
 
@@ -116,18 +118,20 @@ class Proved:
 def main(arguments: list[str] | None = None) -> int:
     """Prove what was asked for. 1 if a proof fails or a mutant survives."""
     parser = argparse.ArgumentParser(prog="python -m zooconv.testing.prove")
-    parser.add_argument("what", nargs="*", metavar="FAMILY[/VARIANT]")
+    parser.add_argument("what", nargs="*", metavar="FAMILY[/VARIANT]", help="default: of each family its toy, and the "
+                        "smallest of its variants")
+    parser.add_argument("--all", action="store_true", help="every variant; takes hours, and much memory")
     parser.add_argument("--against", help="one upstream, of all that are installed")
     parser.add_argument("--mutants", type=int, default=12, help="how many for each large member")
     parser.add_argument("--write", type=Path, help="a page for the outcome, such as docs/proofs.md")
     asked = parser.parse_args(arguments)
     found = []
-    for family, name, config in _asked(asked.what):
+    for family, name, config in _asked(asked.what, everything=asked.all):
         for against in [asked.against] if asked.against else installed(family):
             found.append(_one(family, name, config, against, asked.mutants))
             print(found[-1].text, flush=True)
     if asked.write:
-        write_text(asked.write, page(found))
+        write_text(asked.write, page(found, [f for f in families() if f.zoo]))
     return 0 if all(one.holds for one in found) else 1
 
 
@@ -143,27 +147,55 @@ def _one(family: Family[Any], name: str, config: Any, against: str, most: int) -
     return Proved(family.title, name, against, perf_counter() - start, "; ".join(wrong[:3]), parity, score)
 
 
-def page(found: Iterable[Proved]) -> str:
-    """The outcome as a page."""
+def page(found: Iterable[Proved], walked: Iterable[Family[Any]]) -> str:
+    """The outcome as a page, with the roads of some families."""
     rows = "\n".join(f"| {' | '.join(one.row)} |" for one in found)
-    return f"""# Proofs at full size
+    return f"""# Proofs
 
-Written by `make prove`, with random weights: each member is written as its upstream would write it, converted,
-certified, and held against the upstream's own module in float64; wrong conversions of it, made on purpose, must be
-caught (all of them for the toys, a random choice for the others). [proof.md](proof.md) tells what this means. The limit
-is 1e-12.
+Written by `make prove`, with random weights. [proof.md](proof.md) tells what this means.
+
+## Does it compute the same?
+
+Each member is written as its upstream would write it, converted, certified, and held against the upstream's own module
+in float64; wrong conversions of it, made on purpose, must be caught (all of them for the toys, a random choice for the
+others). The limit is 1e-12.
 
 | family | member | against | largest relative difference | certificate | wrong conversions caught |
 |---|---|---|---|---|---|
 {rows}
-"""
+
+## Was a byte lost?
+
+Every dialect into every layout, with a toy. *Exact*: every source tensor that is not dropped comes back from the
+artifact byte for byte; a number: the same but for the changes that stand below the table; `-`: refused.
+{"".join(_roads(family) for family in walked)}"""
 
 
-def _asked(what: list[str]) -> Iterator[tuple[Family[Any], str, Any]]:
+def _roads(family: Family[Any]) -> str:
+    """A family's table, dialects by layouts."""
+    notes: list[str] = []
+    lines = [f"\n### {family.title}\n", f"| from, to | {' | '.join(layout.name for layout in family.layouts)} |",
+             "|---" * (1 + len(family.layouts)) + "|"]
+    for dialect in family.dialects:
+        with tempfile.TemporaryDirectory() as folder:
+            walked = list(roads(family, dialect, Path(folder)))
+        notes += [one.why for one in walked if one.status in ("changed", "failed") and one.why not in notes]
+        cells = [{"exact": "exact", "refused": "-"}.get(one.status) or f"{one.status}, {1 + notes.index(one.why)}"
+                 for one in walked]
+        lines.append(f"| {dialect.name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *(f"{n}. {note}" for n, note in enumerate(notes, 1)), *([""] if notes else [])])
+
+
+def _asked(what: list[str], *, everything: bool) -> Iterator[tuple[Family[Any], str, Any]]:
+    def size(family: Family[Any], name: str) -> int:
+        return sum(math.prod(spec.shape) for spec in family.tensors(family.variants[name]))
+
     for family in families():
+        few = ["toy", min(family.variants, key=partial(size, family))]
         known = {**({"toy": family.toy} if family.toy else {}), **family.variants}
         for name, config in known.items():
-            if family.backbone and (not what or family.name in what or f"{family.name}/{name}" in what):
+            wanted = (family.name in what or f"{family.name}/{name}" in what) if what else everything or name in few
+            if family.backbone and wanted:
                 yield family, name, config
 
 
