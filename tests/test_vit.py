@@ -79,13 +79,15 @@ def test_devit_refuses_what_it_cannot_build(variant):
     assert "small, base and large, without registers, at 518 pixels" in told_why
 
 
-def test_what_vitdet_holds_is_a_member_of_the_family():
-    """No class token, but its position; no final norm. Its relative positions start at nothing, its pyramid anew."""
-    config = replace(VARIANTS["base_p16_224"], class_token=False, norm=False)
+@pytest.mark.parametrize("pos_prefix", [1, 0])
+def test_what_vitdet_holds_is_a_member_of_the_family(pos_prefix):
+    """No class token, but its position or not; no final norm. Relative positions and the pyramid begin anew."""
+    config = replace(VARIANTS["base_p16_224"], class_token=False, norm=False, pos_prefix=pos_prefix)
+    table = {spec.name: spec.shape for spec in FAMILY.tensors(config)}
     held = {n.removeprefix("backbone.net."): tuple(k["shape"]) for n, k in manifest("d2-vitdet-vitdet_b").items()
             if n.startswith("backbone.net.") and "rel_pos" not in n}
-    assert held == {spec.name: spec.shape for spec in FAMILY.tensors(config)}
-    found = recognise({n: TensorSpec(n, shape) for n, shape in held.items()}, families(), what="x")
+    assert held == table | {"pos_embed": (1, 197, 768)}
+    found = recognise(FAMILY.table(config), families(), what="x")
     assert (found.family, found.config) == (FAMILY, config)
 
 
@@ -254,13 +256,6 @@ def test_what_pretraining_alone_needs_is_dropped_with_the_reason(kind, extra):
     assert all("masked pretraining" in why for why in found.dropped.values())
 
 
-def test_deit_iii_calls_its_scales_gamma():
-    config = replace(TOY, layerscale=True, pos_prefix=0)
-    tensors = {name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2"): spec
-               for name, spec in FAMILY.table(config).items()}
-    assert recognise(tensors, families(), what="x").config == config
-
-
 def openai(config, prefix="visual."):
     arrays = spelled(DIALECTS["openai"], random_weights(FAMILY, config), prefix)
     rest = {f"{prefix}proj": (8, 16), "positional_embedding": (77, 16), "text_projection": (16, 16), "logit_scale": (),
@@ -320,6 +315,19 @@ def test_so_it_is_in_transformers(kind, config, reason):
 def test_other_transformers_are_not_taken_for_a_vit(name, timm):
     with pytest.raises(CheckFailed):
         recognised(on_meta(timm.create_model, name), name)
+
+
+@pytest.mark.parametrize(("name", "reason"), [
+    ("vit_small_patch16_rope_ape_224", "called gamma_1 and gamma_2"),
+    ("vit_pe_lang_large_patch14_448", "called gamma_1 and gamma_2"),
+    ("vit_pe_spatial_tiny_patch16_512", "has Perception Encoder"), ("qwen3_vit_88m", "Qwen3-VL"),
+    ("qwen3_vit_416m", "Qwen3-VL"),
+])
+def test_rotary_positions_are_in_no_file_and_yet_not_taken_for_none(name, reason, timm):
+    """These have every name and every shape of a plain ViT."""
+    with pytest.raises(CheckFailed) as caught:
+        recognised(on_meta(timm.create_model, name), name)
+    assert reason in str(caught.value)
 
 
 @pytest.mark.parametrize(("change", "told_why"), [

@@ -73,10 +73,24 @@ def infer(shapes: Shapes) -> ViTConfig:
         dim, depth, last[1], patch, grid, class_token, registers, pos_prefix, gated=gated,
         layerscale="blocks.0.ls1.gamma" in shapes, pre_norm="norm_pre.weight" in shapes,
         qkv_bias="blocks.0.attn.qkv.bias" in shapes, norm="norm.weight" in shapes)
-    if not (config.qkv_bias or config.class_token or config.layerscale):
-        raise ValueError(NORMS_LAST)
-    assert config.heads
+    if reason := _no_relative(config, shapes):
+        raise ValueError(reason)
     return config
+
+
+def _no_relative(config: ViTConfig, shapes: Shapes) -> str | None:
+    """Why a file of these names and shapes is no plain ViT's, or could be another's: rotations are not in weights."""
+    more = config.class_token or config.registers or config.pos_prefix or config.layerscale or config.norm
+    if "blocks.0.gamma_1" in shapes:
+        return ("its layer scales are called gamma_1 and gamma_2, as those of DeiT III and of ViTs with rotary positions "
+                "(RoPE-ViT, Perception Encoder): a file does not tell which it is. timm/deit3_* are DeiT III")
+    if config.pre_norm and not config.norm:
+        return "a norm before the first block and none after the last has Perception Encoder, with rotary positions"
+    if (config.patch, config.grid) == (16, 48) and not more:
+        return "blocks alone, and 48x48 positions, has the encoder of Qwen3-VL, with rotary positions"
+    if not (config.qkv_bias or config.class_token or config.layerscale):
+        return NORMS_LAST
+    return None if config.heads else ""
 
 
 def _places(rows: int, prefix: int) -> tuple[int, int]:
