@@ -10,7 +10,7 @@ from toy import PLAIN, SEPARATE, TOY, Config
 
 from zooconv import UsageError, cat, keep, merge, plugins, rename
 from zooconv.testing import assert_family
-from zooconv.testing.conformance import Check, NotChecked, checks
+from zooconv.testing.conformance import Check, NotChecked, checks, toy
 from zooconv.testing.mutation import mutants
 from zooconv.testing.prove import main, prove
 
@@ -104,6 +104,15 @@ def test_an_upstream_may_bring_a_toy_of_its_own(install, work, monkeypatch):
     assert {o.status for o in assert_family(particular) if "zoo" not in o.why} == {"ok"}
     with pytest.raises(UsageError, match="cannot build this Toy"):
         prove(particular, TOY.toy, "toy", work)
+
+
+def test_a_dialect_may_bring_a_toy_of_its_own():
+    """Where it has names for a part of the family alone, that part is what it is tried on."""
+    narrow = Config(dim=6)
+    assert toy(TOY) == toy(TOY, SEPARATE) == TOY.toy != narrow
+    own = replace(SEPARATE, toy=narrow)
+    assert toy(TOY, own) == narrow
+    assert str(own) == str(SEPARATE)  # which the rules digest is made of
 
 
 def test_what_cannot_be_checked_is_said(install, monkeypatch):

@@ -79,34 +79,31 @@ def test_devit_refuses_what_it_cannot_build(variant):
     assert "small, base and large, without registers, at 518 pixels" in told_why
 
 
-def test_what_vitdet_holds_is_a_member_of_the_family():
-    """No class token, but its position; no final norm. Its relative positions start at nothing, its pyramid anew."""
-    config = replace(VARIANTS["base_p16_224"], class_token=False, norm=False)
+@pytest.mark.parametrize("pos_prefix", [1, 0])
+def test_what_vitdet_holds_is_a_member_of_the_family(pos_prefix):
+    """No class token, but its position or not; no final norm. Relative positions and the pyramid begin anew."""
+    config = replace(VARIANTS["base_p16_224"], class_token=False, norm=False, pos_prefix=pos_prefix)
+    table = {spec.name: spec.shape for spec in FAMILY.tensors(config)}
     held = {n.removeprefix("backbone.net."): tuple(k["shape"]) for n, k in manifest("d2-vitdet-vitdet_b").items()
             if n.startswith("backbone.net.") and "rel_pos" not in n}
-    assert held == {spec.name: spec.shape for spec in FAMILY.tensors(config)}
-    found = recognise({n: TensorSpec(n, shape) for n, shape in held.items()}, families(), what="x")
+    assert held == table | {"pos_embed": (1, 197, 768)}
+    found = recognise(FAMILY.table(config), families(), what="x")
     assert (found.family, found.config) == (FAMILY, config)
 
 
 # -- the upstreams' own modules ----------------------------------------------------------------------------------------
 
-TIMM = {  # a member of each kind, and of each size
-    "vit_tiny_patch16_224": "tiny_p16_224", "vit_small_patch8_224": "small_p8_224",
-    "vit_base_patch16_384": "base_p16_384", "vit_base_patch32_224": "base_p32_224",
-    "vit_huge_patch14_224": "huge_p14_224", "deit_base_patch16_384": "base_p16_384",
-    "deit3_medium_patch16_224": "medium_p16_224_deit3", "flexivit_small": "small_p16_240_flexi",
-    "eva_large_patch14_196": "large_p14_196_pooled", "vit_base_patch16_224_miil": "base_p16_224_miil",
-    "vit_intern300m_patch14_448": "large_p14_448_intern", "vit_base_patch16_radio_v3": "base_p16_512_radio_ls",
-    "vit_xsmall_patch16_clip_224": "xsmall_p16_224_clip", "vit_base_patch16_plus_clip_240": "plus_p16_240_clip",
-    "vit_large_patch14_clip_quickgelu_336": "large_p14_336_clip", "vit_giant_patch14_clip_224": "giant_p14_224_clip",
-    "vit_gigantic_patch14_clip_378": "gigantic_p14_378_clip",
-    "vit_small_patch14_dinov2": "small_p14_518_dinov2", "vit_giant_patch14_dinov2": "giant2_p14_518_dinov2",
-    "vit_base_patch14_reg4_dinov2": "base_p14_518_dinov2_reg4_timm",
-    "vit_so400m_patch14_reg1_tipsv2": "so400m_p14_448_tipsv2",
+TIMM = {  # a member of each kind; the slow test has all
+    "vit_tiny_patch16_224": "tiny_p16_224", "vit_base_patch32_224": "base_p32_224",
+    "deit_base_patch16_384": "base_p16_384", "deit3_medium_patch16_224": "medium_p16_224_deit3",
+    "flexivit_small": "small_p16_240_flexi", "eva_large_patch14_196": "large_p14_196_pooled",
+    "vit_base_patch16_224_miil": "base_p16_224_miil", "vit_intern300m_patch14_448": "large_p14_448_intern",
+    "vit_base_patch16_radio_v3": "base_p16_512_radio_ls", "vit_xsmall_patch16_clip_224": "xsmall_p16_224_clip",
+    "vit_huge_patch14_clip_quickgelu_378": "huge_p14_378_clip", "vit_small_patch14_dinov2": "small_p14_518_dinov2",
+    "vit_giant_patch14_dinov2": "giant2_p14_518_dinov2",
+    "vit_small_patch14_reg4_dinov2": "small_p14_518_dinov2_reg4_timm",
     "vit_so400m_patch14_siglip_gap_384": "so400m_p14_378_gap", "vit_medium_patch16_gap_240": "medium_p16_240_gap_ls",
-    "vit_wee_patch16_reg1_gap_256": "wee_p16_256_gap_reg1", "vit_mediumd_patch16_reg4_gap_384":
-    "mediumd_p16_384_gap_reg4", "vit_betwixt_patch16_reg4_gap_256": "betwixt_p16_256_gap_reg4",
+    "vit_wee_patch16_reg1_gap_256": "wee_p16_256_gap_reg1",
     "vit_so150m2_patch16_reg1_gap_256": "so150m2_p16_256_gap_reg1_pos",
     "vit_so150m_patch16_reg4_gap_256": "so150m_p16_256_gap_reg4_pos",
 }
@@ -254,13 +251,6 @@ def test_what_pretraining_alone_needs_is_dropped_with_the_reason(kind, extra):
     assert all("masked pretraining" in why for why in found.dropped.values())
 
 
-def test_deit_iii_calls_its_scales_gamma():
-    config = replace(TOY, layerscale=True, pos_prefix=0)
-    tensors = {name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2"): spec
-               for name, spec in FAMILY.table(config).items()}
-    assert recognise(tensors, families(), what="x").config == config
-
-
 def openai(config, prefix="visual."):
     arrays = spelled(DIALECTS["openai"], random_weights(FAMILY, config), prefix)
     rest = {f"{prefix}proj": (8, 16), "positional_embedding": (77, 16), "text_projection": (16, 16), "logit_scale": (),
@@ -320,6 +310,19 @@ def test_so_it_is_in_transformers(kind, config, reason):
 def test_other_transformers_are_not_taken_for_a_vit(name, timm):
     with pytest.raises(CheckFailed):
         recognised(on_meta(timm.create_model, name), name)
+
+
+@pytest.mark.parametrize(("name", "reason"), [
+    ("vit_small_patch16_rope_ape_224", "called gamma_1 and gamma_2"),
+    ("vit_pe_lang_large_patch14_448", "called gamma_1 and gamma_2"),
+    ("vit_pe_spatial_tiny_patch16_512", "has Perception Encoder"), ("qwen3_vit_88m", "Qwen3-VL"),
+    ("qwen3_vit_416m", "Qwen3-VL"),
+])
+def test_rotary_positions_are_in_no_file_and_yet_not_taken_for_none(name, reason, timm):
+    """These have every name and every shape of a plain ViT."""
+    with pytest.raises(CheckFailed) as caught:
+        recognised(on_meta(timm.create_model, name), name)
+    assert reason in str(caught.value)
 
 
 @pytest.mark.parametrize(("change", "told_why"), [

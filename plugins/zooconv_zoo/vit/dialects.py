@@ -66,11 +66,11 @@ TIMM_SWIGLU = Dialect("timm-swiglu", [
     *CLASSIFIER,
 ], toy=TOY_SWIGLU)
 
-# facebookresearch/dinov2 dinov2/models/vision_transformer.py; facebookresearch/mae models_mae.py, with its decoder;
-# facebookresearch/deit models_v2.py (DeiT III), which calls its layer scales gamma_1 and gamma_2
+# facebookresearch/dinov2 dinov2/models/vision_transformer.py; facebookresearch/mae models_mae.py, with its decoder.
+# gamma_1 and gamma_2 are kept for `infer` to refuse: they are no member's.
 OFFICIAL = Dialect("official", [
     *CANONICAL,
-    rename("blocks.{b}.gamma_{n}",                      "blocks.{b}.ls{n}.gamma"),
+    *keep("blocks.{b}.gamma_{n}"),
     MASK,
     drop("decoder_pos_embed", "decoder of masked pretraining"),
     drop("decoder_{d:embed|norm|pred}.{wb}", "decoder of masked pretraining"),

@@ -53,12 +53,8 @@ class ViTConfig:
 
     @property
     def heads(self) -> int:
-        """Shapes do not tell them: see sizes.py. Raises ValueError for channels that are not there."""
-        try:
-            return HEADS[self.dim, self.hidden]
-        except KeyError:
-            raise ValueError(f"how many heads there are is not in the weights, and no known ViT has {self.dim} "
-                             f"channels with {self.hidden} in its perceptrons") from None
+        """Shapes do not tell them: see sizes.py. Raises KeyError for channels that are not there."""
+        return HEADS[self.dim, self.hidden]
 
 
 def infer(shapes: Shapes) -> ViTConfig:
@@ -73,10 +69,27 @@ def infer(shapes: Shapes) -> ViTConfig:
         dim, depth, last[1], patch, grid, class_token, registers, pos_prefix, gated=gated,
         layerscale="blocks.0.ls1.gamma" in shapes, pre_norm="norm_pre.weight" in shapes,
         qkv_bias="blocks.0.attn.qkv.bias" in shapes, norm="norm.weight" in shapes)
-    if not (config.qkv_bias or config.class_token or config.layerscale):
-        raise ValueError(NORMS_LAST)
-    assert config.heads
+    if reason := _another(config, shapes):
+        raise ValueError(reason)
     return config
+
+
+def _another(config: ViTConfig, shapes: Shapes) -> str | None:
+    """Why a file of these names and shapes is no plain ViT's, or could be another's: a rotation is in no weights."""
+    if (config.dim, config.hidden) not in HEADS:
+        return (f"how many heads there are is not in the weights, and no known ViT has {config.dim} channels with "
+                f"{config.hidden} in its perceptrons")
+    more = config.class_token or config.registers or config.pos_prefix or config.layerscale or config.norm
+    if "blocks.0.gamma_1" in shapes:
+        return ("its layer scales are called gamma_1 and gamma_2, as in DeiT III and in ViTs with rotary positions "
+                "(RoPE-ViT, Perception Encoder), and a file does not tell which it is; timm/deit3_* are DeiT III")
+    if config.pre_norm and not config.norm:
+        return "a norm before the first block and none after the last has Perception Encoder, with rotary positions"
+    if (config.patch, config.grid) == (16, 48) and not more:
+        return "blocks alone, and 48x48 positions, has the encoder of Qwen3-VL, with rotary positions"
+    if not (config.qkv_bias or config.class_token or config.layerscale):
+        return NORMS_LAST
+    return None
 
 
 def _places(rows: int, prefix: int) -> tuple[int, int]:

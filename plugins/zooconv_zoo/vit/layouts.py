@@ -65,5 +65,6 @@ LAYOUTS = [
 
     Layout(("devit",), mount="backbone.", rules=CANONICAL, refuses=not_devits, fresh=mask_token,
            source="mlzxy/devit lib/dinov2/vit.py",
-           requires=Requires(model=devit_types, note="features come through the final norm")),
+           requires=Requires(model=devit_types, note="DE.OUT_INDICES says after which blocks; what it gives comes "
+                                                     "through the final norm")),
 ]
