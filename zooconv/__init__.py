@@ -21,6 +21,7 @@ _HOME = {
     "zooconv.tensor": ["TensorSpec"],
     "zooconv.hookspecs": ["hookimpl"],
     "zooconv.mapping.family": ["Derived", "Family", "Fresh", "Layout", "Refusal", "Requires", "Shapes"],
+    "zooconv.mapping.flat": ["Flat"],
     "zooconv.mapping.rules": ["Dialect", "drop", "keep", "merge", "rename", "same_as", "split"],
     "zooconv.mapping.ops": ["Op", "cat", "chain", "cut", "flatten", "group_order", "identity", "linear", "permute",
                             "reshape", "square", "transpose", "unfold_order"],
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from zooconv.mapping.family import Refusal as Refusal
     from zooconv.mapping.family import Requires as Requires
     from zooconv.mapping.family import Shapes as Shapes
+    from zooconv.mapping.flat import Flat as Flat
     from zooconv.mapping.ops import Op as Op
     from zooconv.mapping.ops import cat as cat
     from zooconv.mapping.ops import chain as chain
