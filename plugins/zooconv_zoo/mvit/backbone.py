@@ -140,25 +140,27 @@ class MViT(nn.Module):
         return {name: found[name] for name in self.out_features}
 
     def outputs(self, images: Tensor) -> dict[str, Tensor]:
-        """Everything that a tensor of the backbone takes part in: all stages, the classifier's input, and all keys.
+        """Everything that a tensor of the backbone takes part in, and that can be told apart in it.
 
-        The bias of the keys' norm is in the keys alone: it adds the same to every score of a query, and softmax takes
-        that away again.
+        Beside all stages and the classifier's input `pooled`, these are all `keys`, since the bias of their norm adds
+        the same to every score of a query, which softmax takes away again; and all projected `shortcuts`, since their
+        bias is added to that of the layer which they lead around, and only the sum is felt.
         """
-        with heard(self.blocks) as keys:
+        blocks: list[Any] = list(self.blocks)
+        with heard(b.attn.norm_k for b in blocks) as keys, heard(b.proj for b in blocks if b.widens) as shortcuts:
             found, x = self.stages(images)
         normed = self.norm(x)
         pooled = normed[:, 0] if self.tokens else normed.mean(1)
-        return found | {"pooled": pooled, "keys": torch.cat(keys)}
+        return found | {"pooled": pooled, "keys": torch.cat(keys), "shortcuts": torch.cat(shortcuts)}
 
 
 @contextmanager
-def heard(blocks: Iterable[Any]) -> Iterator[list[Tensor]]:
-    """The keys of blocks while they run, (N, heads, tokens + H W, C) each, in a row."""
-    keys: list[Tensor] = []
-    hooks = [block.attn.norm_k.register_forward_hook(lambda m, i, out: keys.append(out.flatten())) for block in blocks]
+def heard(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
+    """What modules give while they run, flattened: one after another."""
+    given: list[Tensor] = []
+    hooks = [module.register_forward_hook(lambda m, i, out: given.append(out.flatten())) for module in modules]
     try:
-        yield keys
+        yield given
     finally:
         for hook in hooks:
             hook.remove()

@@ -35,7 +35,9 @@ class Timm(Upstream):
         return module
 
     def outputs(self, module: Any, images: Tensor) -> dict[str, Tensor]:
-        with heard(block for stage in module.stages for block in stage.blocks) as keys:
+        blocks = [block for stage in module.stages for block in stage.blocks]
+        projections = [block.shortcut_proj_attn or block.shortcut_proj_mlp for block in blocks]
+        with heard(b.attn.norm_k for b in blocks) as keys, heard(filter(None, projections)) as shortcuts:
             last, found = module.forward_intermediates(images)
         return {**dict(zip(STAGES, found, strict=True)), "pooled": module.forward_head(last, pre_logits=True),
-                "keys": torch.cat(keys)}
+                "keys": torch.cat(keys), "shortcuts": torch.cat(shortcuts)}
