@@ -29,6 +29,7 @@ EVERY = [(family, dialect, name) for family in FAMILIES for dialect in family.di
 # How timm's architectures are called that a family may have; whatever else it takes for its own is a mistake.
 TIMM = {"convnext": ("convnext_", "test_convnext"), "convnextv2": ("convnextv2_",), "swin": ("swin_",),
         "swinv2": ("swinv2_",),
+        "mvit": ("mvitv2_",),
         "focalnet": ("focalnet_", "focalnet"), "regnet": ("regnetx_", "regnety_"),
         "resnet": ("resnet", "resnext", "wide_resnet", "tv_resnet", "gluon_res", "ssl_res", "swsl_res", "ig_resnext",
                    "seresnet", "legacy", "test_resnet")}

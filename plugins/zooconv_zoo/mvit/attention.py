@@ -46,14 +46,16 @@ class Attention(nn.Module):
     """Attention among pooled queries, keys and values (Fig. 2 of the paper).
 
     Positions enter as two tables, of distances along the height and along the width; pooled queries are added to what
-    comes out. With `window`, a side on the map that comes in, places attend within windows.
+    comes out of their places (`residual_pooling`), but, unless `token_residual`, not to a class token. With `window`, a
+    side on the map that comes in, places attend within windows.
     """
 
     def __init__(self, block: Block, *, tokens: int, kv_stride: int, window: int, residual_pooling: bool,
-                 use_rel_pos: bool) -> None:
+                 token_residual: bool, use_rel_pos: bool) -> None:
         super().__init__()
         head = block.dim // block.heads
         self.heads, self.tokens, self.residual_pooling = block.heads, tokens, residual_pooling
+        self.without_residual = 0 if token_residual else tokens
         self.sides = window // block.q_stride, window // kv_stride
         self.rel_pos_h = nn.Parameter(torch.zeros(block.positions, head)) if use_rel_pos else None
         self.rel_pos_w = nn.Parameter(torch.zeros(block.positions, head)) if use_rel_pos else None
@@ -69,7 +71,8 @@ class Attention(nn.Module):
         parts = self.qkv(x).unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(-2, -3)
         (q, q_size), (k, k_size), (v, _) = (self.pooled(which, x, size) for which, x in zip("qkv", parts, strict=True))
         y = self.in_windows(q, k, v, q_size, k_size) if self.sides[0] else self.attend(q, k, v, q_size, k_size)
-        y = y + q if self.residual_pooling else y
+        if self.residual_pooling:
+            y = y + pad(q[:, :, self.without_residual:], (0, 0, self.without_residual, 0))
         return self.proj(y.transpose(-2, -3).flatten(-2)), q_size
 
     def pooled(self, which: str, x: Tensor, size: Size) -> tuple[Tensor, Size]:

@@ -85,11 +85,14 @@ class MViT(nn.Module):
     For detection: `window` is the side of windows in the first stage, in patches, halved with each stage; the last
     blocks of scale3 … scale5 attend everywhere (hybrid window attention). `double_kv_stride` pools keys and values
     twice as much in the last blocks of scale3 and scale4. Both are Detectron2's choices for large images.
+
+    `token_residual` adds pooled queries to the class token, too, as timm does and the authors did until their commit
+    8ee2015 ("fix cls embed").
     """
 
     def __init__(self, config: MViTConfig, *, out_features: Sequence[str] = STAGES, window: int = 0,
-                 double_kv_stride: bool = False, residual_pooling: bool = True, use_rel_pos: bool = True,
-                 drop_path: float = 0.0, checkpointing: bool = False) -> None:
+                 double_kv_stride: bool = False, residual_pooling: bool = True, token_residual: bool = False,
+                 use_rel_pos: bool = True, drop_path: float = 0.0, checkpointing: bool = False) -> None:
         super().__init__()
         if window and config.cls_token:
             raise ValueError("a class token belongs to no window")
@@ -104,7 +107,8 @@ class MViT(nn.Module):
             everywhere = block.last and block.stage > 0
             attention = Attention(block, tokens=self.tokens, kv_stride=block.kv_stride * (2 if coarser else 1),
                                   window=0 if everywhere else window * block.side // config.grid,
-                                  residual_pooling=residual_pooling, use_rel_pos=use_rel_pos)
+                                  residual_pooling=residual_pooling, token_residual=token_residual,
+                                  use_rel_pos=use_rel_pos)
             self.blocks.append(Block(block, attention, next(rates)))
         self.norm = nn.LayerNorm(config.dims[-1], EPS)
 

@@ -1,5 +1,7 @@
-"""The package that an MViTv2 is held against. The official code is no package that pip installs: its names, which are
-the canonical ones, were read off it, and it was not run.
+"""The package that an MViTv2 is held against.
+
+The official code, facebookresearch/mvit, is no package that pip installs, so no test runs it: the canonical names are
+its names, read off it.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ class Timm(Upstream):
         return "timm-widen-in-mlp" if config.widen_in_mlp else "timm"
 
     def build(self, config: MViTConfig, shapes: Shapes) -> nn.Module:
+        if config.cls_token:
+            raise ValueError("it adds pooled queries to the class token, too, which the authors' code does not "
+                             "(facebookresearch/mvit 8ee2015): its features are others")
         mvitv2 = import_package("timm").models.mvitv2
         module: nn.Module = mvitv2.MultiScaleVit(mvitv2.MultiScaleVitCfg(
             depths=config.depths, embed_dim=config.dims, num_heads=config.heads, expand_attn=not config.widen_in_mlp,
