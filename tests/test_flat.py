@@ -77,9 +77,9 @@ def test_the_order_of_a_files_names_does_not_matter(depths, random):
     assert STAGED.to_canonical(dict(made)).made == canonical(depths)
 
 
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 40)), min_size=1, max_size=30))
+@given(st.lists(st.tuples(st.integers(0, 6) | st.integers(0, 10**30), st.integers(0, 40)), min_size=1, max_size=30))
 def test_a_numbering_of_any_blocks_is_undone(places):
-    """Also of a broken file, with holes in its stages and stages without a block."""
+    """Also of a broken or hostile file, with holes in its stages, stages without a block, and numbers without end."""
     names = [f"stages.{s}.blocks.{b}.ln.weight" for s, b in places]
     numbering = FLAT.counted(names)
     assert [numbering.outward(numbering.inward(name)) for name in names] == names

@@ -239,6 +239,15 @@ def test_two_ways_of_widening_are_not_mixed():
         read(arrays)
 
 
+@pytest.mark.parametrize(("dialect", "block"), [("official", "blocks.{}"), ("timm", "stages.0.blocks.{}"),
+                                                ("timm", "stages.{}.blocks.0")])
+def test_a_number_without_end_is_refused_and_not_counted_up_to(dialect, block):
+    arrays = upstream(dialect, lively_weights(FAMILY, TOY))
+    arrays[block.format(10 ** 15) + ".norm1.weight"] = arrays["patch_embed.proj.bias"]
+    with pytest.raises(CheckFailed):
+        read(arrays)
+
+
 # -- relatives -------------------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ canonical names that is counted on the files' own names; on the way back it is s
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -74,14 +74,16 @@ class Flat:
             if found := self.theirs.begins(name):
                 stage, block = self.place(found[0])
                 depths[stage] = max(depths.get(stage, 0), block + 1)
-        return Stages(self, (0, *accumulate(depths.get(s, 0) for s in range(max(depths, default=0)))))
+        stages = sorted(depths) or [0]
+        return Stages(self, tuple(stages), (0, *accumulate(depths[s] for s in stages[:-1])))
 
     def measured(self, tensors: Mapping[str, Shaped]) -> Stages:
         """The numbering of a member with these canonical tensors: a stage starts where the shape of `by` changes."""
         by = Template(self.flat + self.by)
         found = ((by.match(name), tensor.shape) for name, tensor in tensors.items())
         widths = sorted((self.number(bound), shape) for bound, shape in found if bound is not None)
-        return Stages(self, (0, *(number for (_, width), (number, other) in pairwise(widths) if other != width)))
+        starts = (0, *(number for (_, width), (number, other) in pairwise(widths) if other != width))
+        return Stages(self, tuple(range(len(starts))), starts)
 
     def place(self, bound: Mapping[str, int | str]) -> tuple[int, int]:
         """Stage and block, of what `staged` binds."""
@@ -107,16 +109,18 @@ class Flat:
 
 @dataclass(frozen=True)
 class Stages(Numbering):
-    """A `Flat` of which it is known with which block each stage starts."""
+    """A `Flat` of which it is known which stages there are, and with which block each of them starts."""
 
     flat: Flat
+    stages: tuple[int, ...]
     starts: tuple[int, ...]
 
     def inward(self, name: str) -> str:
         """Numbered through. A name that is so already is none of the dialect's, and no rule may take it for one."""
         if found := self.flat.theirs.begins(name):
-            (stage, block), rest = self.flat.place(found[0]), found[1]
-            return f"{self.flat.ours.render({self.flat.ours.fields[0].name: self.starts[stage] + block})}{rest}"
+            stage, block = self.flat.place(found[0])
+            number = self.starts[bisect_left(self.stages, stage)] + block
+            return f"{self.flat.ours.render({self.flat.ours.fields[0].name: number})}{found[1]}"
         return "" if self.flat.ours.begins(name) else name
 
     def outward(self, name: str) -> str:
@@ -124,7 +128,7 @@ class Stages(Numbering):
         if not found:
             return name
         number = self.flat.number(found[0])
-        stage = bisect_right(self.starts, number) - 1
+        at = bisect_right(self.starts, number) - 1
         names = (field.name for field in self.flat.theirs.fields)
-        there = dict(zip(names, (stage, number - self.starts[stage]), strict=True))
+        there = dict(zip(names, (self.stages[at], number - self.starts[at]), strict=True))
         return f"{self.flat.theirs.render(there)}{found[1]}"

@@ -95,7 +95,7 @@ TOY = MViTConfig((1, 2, 3, 1), (4, 8, 16, 32), (1, 2, 4, 8), grid=16)
 
 def infer(shapes: Shapes) -> MViTConfig:
     """Read the config off canonical names and shapes: a block with `proj` is one that changes the channels."""
-    count = 1 + max((int(name.split(".")[1]) for name in shapes if name.startswith("blocks.")), default=-1)
+    count = len({name.split(".")[1] for name in shapes if name.startswith("blocks.")})
     changes = [n for n in range(count) if f"blocks.{n}.proj.weight" in shapes]
     dims = (shapes["patch_embed.proj.weight"][0], *(shapes[f"blocks.{n}.proj.weight"][0] for n in changes))
     in_mlp = bool(changes) and shapes[f"blocks.{changes[0]}.norm2.weight"][0] == dims[0]

@@ -44,8 +44,8 @@ NOTE = ("LazyConfig: L(MViT) with embed_dim=96, num_heads=1, norm_layer=partial(
 LAYOUTS = [
     # every backbone tensor, so that nothing is lost on the way and the way back is complete
     Layout(("d2",), mount="backbone.", rules=CANONICAL, source="facebookresearch/mvit, under backbone.",
-           requires=Requires(note="keeps the final norm, which Detectron2's MViT lacks, and a class token, if there is "
-                                  "one; the layout fpn fits it exactly")),
+           requires=Requires(note="keeps the final norm, and a class token where there is one, which Detectron2's MViT "
+                                  "lacks; the layout fpn fits it exactly")),
 
     Layout(("fpn",), mount="backbone.bottom_up.", rules=CANONICAL, source=f"{D2}, under an FPN",
            omit={"norm.{wb}": "this layout has no final norm"}, fresh=output_norms, refuses=other_than_d2s,
