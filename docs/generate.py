@@ -63,6 +63,8 @@ def dialects() -> None:
         cog.outl(f"\n## Dialects of {family.title}")
         for dialect in family.dialects:
             cog.outl(f"\n### {dialect.name}\n\n```")
+            if dialect.flat:
+                cog.outl(str(dialect.flat))
             for rule in dialect.rules:
                 cog.outl(str(rule))
             cog.outl("```")

@@ -37,7 +37,7 @@ EVERY = [(family, dialect, name) for family in FAMILIES for name in one_for_each
          for dialect in family.dialects if has_names_for(dialect, family.table(family.variants[name]))]
 # How timm's architectures are called that a family may have; whatever else it takes for its own is a mistake.
 TIMM = {"convnext": ("convnext_", "test_convnext"), "convnextv2": ("convnextv2_",), "swin": ("swin_",),
-        "swinv2": ("swinv2_",), "eva02": ("eva02_",), "internimage": (),
+        "swinv2": ("swinv2_",), "eva02": ("eva02_",), "internimage": (), "mvit": ("mvitv2_",),
         "focalnet": ("focalnet_", "focalnet"), "regnet": ("regnetx_", "regnety_"),
         "resnet": ("resnet", "resnext", "wide_resnet", "tv_resnet", "gluon_res", "ssl_res", "swsl_res", "ig_resnext",
                    "seresnet", "legacy", "test_resnet"),

@@ -22,6 +22,7 @@ _HOME = {
     "zooconv.hookspecs": ["hookimpl"],
     "zooconv.mapping.family": ["Derived", "Family", "Fresh", "Layout", "Refusal", "Requires", "Shapes"],
     "zooconv.mapping.change": ["ROUNDED", "Change", "fold_scale", "resample", "resample_grid", "turn_colours"],
+    "zooconv.mapping.flat": ["Flat"],
     "zooconv.mapping.rules": ["Dialect", "compute", "drop", "keep", "merge", "rename", "same_as", "split",
                               "together"],
     "zooconv.mapping.ops": ["Op", "around_zeros", "cat", "chain", "constants", "cut", "flatten", "grid", "group_order",
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from zooconv.mapping.family import Refusal as Refusal
     from zooconv.mapping.family import Requires as Requires
     from zooconv.mapping.family import Shapes as Shapes
+    from zooconv.mapping.flat import Flat as Flat
     from zooconv.mapping.ops import Op as Op
     from zooconv.mapping.ops import around_zeros as around_zeros
     from zooconv.mapping.ops import cat as cat

@@ -92,6 +92,13 @@ class Fit:
     def variant(self) -> str | None:
         return self.family.variant(self.config)
 
+    @cached_property
+    def spellings(self) -> dict[str, str]:
+        """How the dialect would spell each canonical tensor of the config, under the prefix."""
+        whole = {name: Leaf(spec.shape, spec.dtype, name) for name, spec in self.table.items()}
+        return {name: " + ".join(self.prefix + made for made in firing.made)
+                for firing in self.dialect.from_canonical(whole).fired for name in firing.taken}
+
 
 def prefixes(dialect: Dialect, names: Iterable[str]) -> list[str]:
     """The prefixes under which a file holds names of this dialect's anchor; usually one."""
@@ -189,20 +196,12 @@ def explained(result: Fit) -> list[Problem]:
     """The problems in the file's own spelling, each unexpected name beside the missing one that it most resembles."""
     import difflib
 
-    spelled = [p._replace(name=_spelling(result, p.name)) if p.kind == "missing" else p for p in result.problems]
+    names = result.spellings if result.config is not None else {}
+    spelled = [p._replace(name=names.get(p.name, p.name)) if p.kind == "missing" else p for p in result.problems]
     named = {kind: [p.name for p in spelled if p.kind == kind] for kind in ("missing", "unexpected")}
     other = {"missing": named["unexpected"], "unexpected": named["missing"]}
     return [p._replace(detail=_join(p.detail, difflib.get_close_matches(p.name, other.get(p.kind, [])[:200], 1)))
             for p in spelled]
-
-
-def _spelling(result: Fit, name: str) -> str:
-    """How the fit's dialect would spell a canonical tensor, under its prefix."""
-    spec = result.table.get(name) if result.config is not None else None
-    if spec is None:
-        return name
-    wanted = result.dialect.from_canonical({name: Leaf(spec.shape, spec.dtype, name)}).made
-    return " + ".join(result.prefix + spelled for spelled in wanted) or name
 
 
 def _join(detail: str, nearest: list[str]) -> str:

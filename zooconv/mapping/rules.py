@@ -7,17 +7,19 @@
     ])
 
 The left side is the dialect's, the right side the family's canonical naming. The first rule that matches a name has
-it. A merge or a split has several templates on one side; all templates of a rule bind the same variables.
+it. A merge or a split has several templates on one side; all templates of a rule bind the same variables. Where a
+dialect counts blocks within stages and the canonical names through all of them, a `Flat` renumbers before the rules.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from zooconv.mapping.expr import Expr, ShapeError
+from zooconv.mapping.flat import AS_THEY_ARE, Flat, Numbering
 from zooconv.mapping.ops import Op, identity
 from zooconv.mapping.template import Template
 
@@ -70,11 +72,14 @@ class Dialect:
     rule is the anchor: recognition looks for its names to find the prefix under which a backbone stands. `requires` is
     what a Detectron2 config must say of weights that come in these names, over what the layout says. `toy` is the
     config that it is tried on where it has no names for the family's.
+
+    With `flat`, files of this dialect number their blocks stage by stage; the rules see them numbered through.
     """
 
     name: str
     rules: Sequence[Rule | Drop]
     lacks: Sequence[str] = ()
+    flat: Flat | None = None
     requires: Requires | None = None
     toy: Any = None
 
@@ -82,13 +87,18 @@ class Dialect:
     def anchor(self) -> Template:
         for rule in self.rules:
             if isinstance(rule, Rule):
-                return rule.sources[0]
+                return self.in_files(rule.sources[0])
         raise ValueError(f"dialect {self.name!r} has no rule")
 
     @property
     def aliases(self) -> tuple[Drop, ...]:
         """The rules for second names. A file of this dialect has them all; without them it is another dialect's."""
-        return tuple(r for r in self.rules if isinstance(r, Drop) and r.same_as)
+        return tuple(replace(rule, source=self.in_files(rule.source), same_as=self.in_files(rule.same_as))
+                     for rule in self.rules if isinstance(rule, Drop) and rule.same_as)
+
+    def in_files(self, source: Template) -> Template:
+        """The left side of a rule, as files of this dialect have it."""
+        return self.flat.in_files(source) if self.flat else source
 
     def lacking(self, name: str) -> bool:
         return any(template.match(name) is not None for template in self._lacks)
@@ -100,21 +110,24 @@ class Dialect:
     def drop_reason(self, name: str) -> str | None:
         """Why a tensor of this name is dropped, if a drop rule says so."""
         for rule in self.rules:
-            if isinstance(rule, Drop) and rule.source.match(name) is not None:
+            if isinstance(rule, Drop) and self.in_files(rule.source).match(name) is not None:
                 return rule.reason
         return None
 
     def to_canonical(self, tensors: Mapping[str, Expr]) -> Translation:
         """The canonical tensors that these make, and what became of each of them."""
-        return _translate(self.rules, tensors, back=False)
+        numbering = self.flat.counted(tensors) if self.flat else AS_THEY_ARE
+        return _translate(self.rules, tensors, numbering, back=False)
 
     def from_canonical(self, tensors: Mapping[str, Expr]) -> Translation:
         """This dialect's tensors, made of canonical ones."""
-        return _translate([r for r in self.rules if isinstance(r, Rule)], tensors, back=True)
+        numbering = self.flat.measured(tensors) if self.flat else AS_THEY_ARE
+        return _translate([r for r in self.rules if isinstance(r, Rule)], tensors, numbering, back=True)
 
     def __str__(self) -> str:
         """The canonical spelling of the table, which the rules digest is made of."""
-        return "\n".join([self.name, *map(str, self.rules), *(f"lacks {t}" for t in self.lacks)])
+        return "\n".join([self.name, *([str(self.flat)] if self.flat else []), *map(str, self.rules),
+                          *(f"lacks {t}" for t in self.lacks)])
 
 
 @dataclass(frozen=True)
@@ -140,18 +153,20 @@ class Translation:
     misshapen: dict[str, str] = field(default_factory=dict)
 
 
-def _translate(rules: Sequence[Rule | Drop], tensors: Mapping[str, Expr], *, back: bool) -> Translation:
+def _translate(rules: Sequence[Rule | Drop], tensors: Mapping[str, Expr], numbering: Numbering, *,
+               back: bool) -> Translation:
     result = Translation()
     gathered: dict[tuple[int, Names], tuple[Names, dict[str, Expr]]] = {}
     for name, value in tensors.items():
+        read = name if back else numbering.inward(name)
         for index, rule in enumerate(rules):
             if isinstance(rule, Drop):
-                if (bound := rule.source.match(name)) is not None:
+                if (bound := rule.source.match(read)) is not None:
                     result.dropped[name] = rule.reason
                     if rule.same_as is not None:
-                        result.same_as[name] = rule.same_as.render(bound) or ""
+                        result.same_as[name] = numbering.outward(rule.same_as.render(bound) or "")
                     break
-            elif (sides := _sides(rule, name, back=back)) is not None:
+            elif (sides := _sides(rule, read, numbering, back=back)) is not None:
                 takes, makes = sides
                 gathered.setdefault((index, makes), (takes, {}))[1][name] = value
                 break
@@ -164,15 +179,16 @@ def _translate(rules: Sequence[Rule | Drop], tensors: Mapping[str, Expr], *, bac
     return result
 
 
-def _sides(rule: Rule, name: str, *, back: bool) -> tuple[Names, Names] | None:
-    """All names that `rule` takes and makes where `name` is one of those it takes."""
-    here, there = (rule.targets, rule.sources) if back else (rule.sources, rule.targets)
-    for template in here:
+def _sides(rule: Rule, name: str, numbering: Numbering, *, back: bool) -> tuple[Names, Names] | None:
+    """All names that `rule` takes and makes where `name`, as it has it, is one of those it takes."""
+    for template in rule.targets if back else rule.sources:
         if (bound := template.match(name)) is not None:
-            takes = [t.render(bound) for t in here]
-            makes = [t.render(bound) for t in there]
-            if None not in takes and None not in makes:
-                return tuple(t for t in takes if t is not None), tuple(m for m in makes if m is not None)
+            sources = [t.render(bound) for t in rule.sources]
+            targets = [t.render(bound) for t in rule.targets]
+            if None not in sources and None not in targets:
+                theirs = tuple(numbering.outward(s) for s in sources if s is not None)
+                canonical = tuple(t for t in targets if t is not None)
+                return (canonical, theirs) if back else (theirs, canonical)
     return None
 
 

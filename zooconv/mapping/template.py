@@ -103,7 +103,15 @@ class Template:
 
     def match(self, name: str) -> dict[str, int | str] | None:
         """The bindings under which this template is `name`, or None."""
-        found = self._regex.fullmatch(name)
+        return self._read(self._regex.fullmatch(name))
+
+    def begins(self, name: str) -> tuple[dict[str, int | str], str] | None:
+        """The bindings under which `name` begins with this template, and what follows; or None."""
+        found = self._regex.match(name)
+        bindings = self._read(found)
+        return None if found is None or bindings is None else (bindings, name[found.end():])
+
+    def _read(self, found: re.Match[str] | None) -> dict[str, int | str] | None:
         if found is None:
             return None
         bindings: dict[str, int | str] = {}

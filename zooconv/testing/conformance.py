@@ -198,7 +198,7 @@ def _not_back(dialect: Dialect, name: str, back: Expr | None, spelled: list[str]
     away = next((rule for rule in dialect.rules if isinstance(rule, Rule)
                  and any(t.match(name) is not None for t in rule.targets)), None)
     home = next((rule for rule in dialect.rules for t in (rule.sources if isinstance(rule, Rule) else [rule.source])
-                 if spelled and t.match(spelled[0]) is not None), None)
+                 if spelled and dialect.in_files(t).match(spelled[0]) is not None), None)
     told = f"{name} becomes {' + '.join(spelled)} by the rule {away}"
     return told + (f", and comes back as {back}" if home is away else f", which the rule {home} above it takes")
 
