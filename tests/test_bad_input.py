@@ -68,7 +68,7 @@ BAD = {
     "a folder": (lambda w, t: (w / "s.pth").mkdir(), 2, "is a folder"),
     "a pipe": (fifo, 2, "is a pipe"),
     "a link to itself": (lambda w, t: (w / "s.pth").symlink_to("s.pth"), 2, "cannot open"),
-    "an unknown family": (lambda w, t: save_pth(w / "s.pth", {"conv1.weight": t["norm.bias"]}), 1, "no backbone"),
+    "an unknown family": (lambda w, t: save_pth(w / "s.pth", {"kernel.0": t["norm.bias"]}), 1, "no backbone"),
     "a tensor missing": (lambda w, t: save_pth(w / "s.pth", without(t, "stages.1.0.gamma")), 1, "stages.1.0.gamma"),
     "a tensor too many": (lambda w, t: save_pth(w / "s.pth", t | {"more": t["norm.bias"]}), 1, "unexpected  more"),
     "a wrong shape": (lambda w, t: save_pth(w / "s.pth", t | {"norm.bias": t["norm.bias"][:-1]}), 1, "must be 16"),

@@ -154,6 +154,9 @@ class Payload:
     def __reduce__(self):
         return self.what
 
+    def __str__(self):
+        return self.what[0].__name__
+
 
 class State:
     """An array whose state is a payload, not numpy's."""

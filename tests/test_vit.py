@@ -309,7 +309,7 @@ def test_so_it_is_in_transformers(kind, config, reason):
                                   "vit_giantopt_patch16_siglip_gap_256", "beit_base_patch16_224"])
 def test_other_transformers_are_not_taken_for_a_vit(name, timm):
     with pytest.raises(CheckFailed):
-        recognised(on_meta(timm.create_model, name), name)
+        recognise(specs(on_meta(timm.create_model, name).state_dict()), [FAMILY], what=name)
 
 
 @pytest.mark.parametrize(("name", "reason"), [

@@ -175,7 +175,8 @@ def table(family: Family[Any], config: Any) -> None:
 
 def invertible(family: Family[Any], dialect: Dialect, layout: Layout | None = None) -> None:
     """Canonical names -> the dialect's -> canonical ones gives every tensor back, and no two become one."""
-    whole = {spec.name: Leaf(spec.shape, spec.dtype, spec.name) for spec in family.tensors(toy(family, dialect))
+    config = layout.after(toy(family)) if layout else toy(family, dialect)
+    whole = {spec.name: Leaf(spec.shape, spec.dtype, spec.name) for spec in family.tensors(config)
              if not (layout and layout.omits(spec.name))}
     there = dialect.from_canonical(whole)
     for name, sources in there.clashes.items():
