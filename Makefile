@@ -64,7 +64,7 @@ docs-check: setup ## Check that the generated parts of the documentation are fre
 	$(BIN)/python -m cogapp --check -I docs README.md docs/*.md docs/plugins/*.md
 
 prove: setup ## Prove every family at full size, with random weights, and write docs/proofs.md
-	$(BIN)/python -m zooconv.testing.prove --write docs/proofs.md
+	$(BIN)/python -m zooconv.testing.prove --write docs/proofs.md $(ARGS)
 
 bench: setup ## Measure speed and memory, and write benchmarks/README.md
 	$(BIN)/python benchmarks/run.py

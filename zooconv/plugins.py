@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import Any
 
 import pluggy
@@ -71,8 +71,7 @@ def provider(family: Family[Any]) -> Plugin:
 
 
 def _load(manager: pluggy.PluginManager, entry: EntryPoint, taken: set[str]) -> Plugin:
-    dist = entry.dist
-    plugin = Plugin(entry.name, dist.name if dist else "?", dist.version if dist else "?")
+    plugin = Plugin(entry.name, *_distribution(entry.dist))
     try:
         module = entry.load()
         manager.register(module, entry.name)
@@ -91,6 +90,12 @@ def _load(manager: pluggy.PluginManager, entry: EntryPoint, taken: set[str]) -> 
         print(f"warning: plugin {entry.name} ({plugin.dist}) is left out: {plugin.problem}", file=sys.stderr)
     taken.update(f.name for f in plugin.families)
     return plugin
+
+
+@cache
+def _distribution(dist: Distribution | None) -> tuple[str, str]:
+    """Name and version, of which each asking reads the metadata anew."""
+    return (dist.name, dist.version) if dist else ("?", "?")
 
 
 def _checked(given: Any, taken: set[str]) -> list[Family[Any]]:

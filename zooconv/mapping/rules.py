@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from zooconv.mapping.expr import Expr, ShapeError
@@ -38,10 +38,10 @@ class Rule:
     op: Op = identity
 
     def __post_init__(self) -> None:
-        bound = self.sources[0].variables
-        for template in (*self.sources, *self.targets):
-            if template.variables != bound:
-                odd = ", ".join(sorted(template.variables ^ bound))
+        first = self.sources[0]
+        for side in (*self.sources, *self.targets):
+            if side is not first and side.variables != first.variables:
+                odd = ", ".join(sorted(side.variables ^ first.variables))
                 raise ValueError(f"rule {self}: {{{odd}}} stands on one side only, so the rule has no inverse")
 
     def __str__(self) -> str:
@@ -211,8 +211,11 @@ def _fire(result: Translation, firing: Firing, values: Mapping[str, Expr], *, ba
     result.fired.append(firing)
 
 
+_template = cache(Template)  # tables repeat themselves; each text is read, and its pattern compiled, once
+
+
 def _templates(texts: str | Iterable[str]) -> tuple[Template, ...]:
-    return tuple(map(Template, [texts] if isinstance(texts, str) else texts))
+    return tuple(map(_template, [texts] if isinstance(texts, str) else texts))
 
 
 def rename(source: str, target: str, op: Op = identity) -> Rule:
@@ -247,9 +250,9 @@ def compute(sources: Iterable[str], targets: Iterable[str], op: Op) -> Rule:
 
 def drop(source: str, reason: str) -> Drop:
     """A tensor that no backbone has, and why."""
-    return Drop(Template(source), reason)
+    return Drop(_template(source), reason)
 
 
 def same_as(source: str, other: str) -> Drop:
     """A second name of the dialect's tensor `other`: proved equal to it, then dropped."""
-    return Drop(Template(source), f"second name of {other}", Template(other))
+    return Drop(_template(source), f"second name of {other}", _template(other))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 
 Bindings = Mapping[str, int | str]
@@ -80,7 +80,10 @@ class Template:
         pieces = _FIELD.split(self.text)
         if any(c in literal for literal in pieces[::2] for c in "{}"):
             raise ValueError(f"template {self.text!r}: a brace is left open")
-        fields = [_field(self.text, piece) if i % 2 else piece for i, piece in enumerate(pieces)]
+        try:
+            fields = [_field(piece) if i % 2 else piece for i, piece in enumerate(pieces)]
+        except ValueError as error:
+            raise ValueError(f"template {self.text!r}: {error}") from None
         return tuple(field for field in fields if field != "")
 
     @cached_property
@@ -130,12 +133,12 @@ class Template:
         return self.text
 
 
-def _field(template: str, text: str) -> Integer | Choice:
+@cache
+def _field(text: str) -> Integer | Choice:
     text = _SHORT.get(text, text)
     if affine := _AFFINE.fullmatch(text):
         scale, name, shift = affine.groups()
         return Integer(name, int(scale or 1), int(shift or 0))
     if choice := _CHOICE.fullmatch(text):
         return Choice(choice[1], tuple(choice[2].split("|")))
-    raise ValueError(f"template {template!r}: cannot read {{{text}}}; "
-                     "write {s}, {2*s+1}, {p:weight|bias}, {wb} or {bn}")
+    raise ValueError(f"cannot read {{{text}}}; write {{s}}, {{2*s+1}}, {{p:weight|bias}}, {{wb}} or {{bn}}")

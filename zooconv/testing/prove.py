@@ -131,7 +131,8 @@ def main(arguments: list[str] | None = None) -> int:
             found.append(_one(family, name, config, against, asked.mutants))
             print(found[-1].text, flush=True)
     if asked.write:
-        write_text(asked.write, page(found, [f for f in families() if f.zoo]))
+        about = {one.family for one in found}
+        write_text(asked.write, page(found, [f for f in families() if f.title in about or not asked.what]))
     return 0 if all(one.holds for one in found) else 1
 
 
