@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -159,3 +160,24 @@ def test_the_zoo_names_only_variants_that_its_families_know():
     from zooconv.plugins import family
 
     assert all(model.variant in family(model.family).variants for model in zoo().models)
+
+
+@pytest.mark.parametrize("name", ["k.weight2", "1.k.weight"])
+def test_a_stranger_is_never_passed_over(name):
+    read = fit(TOY, SEPARATE, source() | {name: TensorSpec(name, (4, 4))})
+    assert [(p.kind, p.name) for p in read.problems] == [("unexpected", name)]
+
+
+def test_a_part_without_the_others_is_a_stranger_too():
+    """A key whose query and value are missing belongs to no tensor of the table: it must not go without a word."""
+    numbered = merge([f"{{n}}.{p}.{{wb}}" for p in "qkv"], "qkv{n}.{wb}", cat(axis=0))
+    extra = Dialect("numbered", [numbered, *SEPARATE.rules])
+    read = fit(TOY, extra, source() | {"7.k.weight": TensorSpec("7.k.weight", (4, 4))})
+    assert [str(p) for p in read.problems] == [
+        "unexpected  7.k.weight  (means nothing without 7.q.weight, 7.v.weight)"]
+
+
+def test_a_header_that_implies_more_tensors_than_a_file_could_hold_is_not_followed():
+    endless = replace(TOY, tensors=lambda config: (TensorSpec(f"t{n}", (1,)) for n in itertools.count()))
+    (problem,) = fit(endless, SEPARATE, source()).problems
+    assert (problem.kind, "more than" in problem.detail) == ("unreadable", True)

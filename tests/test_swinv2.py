@@ -1,4 +1,4 @@
-"""Swin V2: weights do not know their window; what its upstreams publish is recognised, and torchvision's refused."""
+"""Swin V2: weights do not know their window; what its upstreams publish is recognised and proved."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from zooconv_zoo.swinv2 import FAMILY
 from zooconv_zoo.swinv2.backbone import SwinV2, positions
-from zooconv_zoo.swinv2.dialects import OFFICIAL, OPENMMLAB
+from zooconv_zoo.swinv2.dialects import OFFICIAL, OPENMMLAB, TORCHVISION
 
 from zooconv import CheckFailed, convert, identity
 from zooconv.mapping.expr import evaluate
@@ -38,12 +38,25 @@ def test_timms_members_are_recognised_at_full_size_whatever_their_window(name):
     assert (found.family.name, found.dialect.name, found.variant) == ("swinv2", "timm", name.split("_")[1])
 
 
-def test_torchvisions_are_refused_with_the_reason():
+@pytest.mark.parametrize(("size", "variant"), [("t", "tiny"), ("s", "small"), ("b", "base")])
+def test_torchvisions_members_are_recognised_at_full_size(size, variant):
     with torch.device("meta"):
-        state = import_package("torchvision").models.swin_v2_t().state_dict()
-    with pytest.raises(CheckFailed) as caught:
-        recognise(headers(state), families(), what="swin_v2_t")
-    assert "a third for keys" in caught.value.why[0]
+        state = getattr(import_package("torchvision").models, f"swin_v2_{size}")().state_dict()
+    found = recognise(headers(state), families(), what="x")
+    assert (found.family.name, found.dialect.name, found.variant) == ("swinv2", "torchvision", variant)
+
+
+def test_a_bias_of_keys_that_is_not_zero_could_not_be_had_back_and_is_refused(work):
+    """torchvision holds one, and takes it for zero; nobody else has a place for it."""
+    arrays = spelled(TORCHVISION, WEIGHTS)
+    name = next(n for n in arrays if n.endswith("qkv.bias"))
+    assert convert(save_pth(work / "zero.pth", arrays), load_check=False).path.exists()
+    third = len(arrays[name]) // 3
+    arrays[name][third] = 1e-30
+    with pytest.raises(CheckFailed, match="cannot be had back") as caught:
+        convert(save_pth(work / "other.pth", arrays), load_check=False)
+    assert name in caught.value.why[0]
+    assert not (work / "other_d2.pth").exists()
 
 
 def test_buffers_of_the_official_release_are_dropped_with_their_reasons(work):

@@ -112,3 +112,22 @@ def test_dinov2_becomes_vitdet_with_patches_of_16(work):
     assert "patch_size=6" in done.data["mind"][0]
     assert "pretrain_img_size=30, pretrain_use_cls_token=True" in done.data["mind"][0]
     assert inspect(done.path).data["config"]["patch"] == 6
+
+
+@pytest.mark.parametrize(("variant", "blocks", "head"), [
+    ("base_p16_224", 12, 64), ("large_p16_224", 24, 64), ("huge_p14_224", 32, 80)])
+def test_uninexts_class_is_built_from_the_words(variant, blocks, head):
+    """Detectron2's ViT, under another mount, with the relative positions of a fixed image and windows; and fpn1."""
+    config = replace(VARIANTS[variant], patch=16, grid=14)
+    plan = make_plan(fit(FAMILY, OFFICIAL, FAMILY.table(config)), chosen_layout(FAMILY, "uninext-vit"))
+    shapes = {t.name.removeprefix("detr.detr.backbone.0.backbone."): t.shape for t in plan.targets}
+    assert len(shapes) == 3 + blocks * (12 + 2)
+    assert shapes["blocks.0.attn.rel_pos_h"] == (27, head)
+    assert shapes["blocks.2.attn.rel_pos_w"] == shapes[f"blocks.{blocks - 1}.attn.rel_pos_h"] == (127, head)
+
+
+@pytest.mark.parametrize(("variant", "told"), [("base_p16_384", "14 x 14"), ("small_p16_224", "ViT-Base")])
+def test_what_uninexts_class_is_not_made_for_is_refused(variant, told):
+    with pytest.raises(CheckFailed) as caught:
+        make_plan(fit(FAMILY, OFFICIAL, FAMILY.table(VARIANTS[variant])), chosen_layout(FAMILY, "uninext-vit"))
+    assert told in caught.value.why[0]

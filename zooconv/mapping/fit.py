@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any, NamedTuple
 
 from zooconv.mapping.expr import Computed, Expr, Fill, Leaf, stream
@@ -127,7 +128,7 @@ def fit(family: Family[Any], dialect: Dialect, tensors: Mapping[str, TensorSpec]
     made = result.translation.made
     try:
         config = family.infer(Shapes({name: value.shape for name, value in made.items()}))
-        table = family.table(config)
+        table = _table(family, config, STRANGE + 2 * len(made))
     except KeyError as error:
         result.problems = [Problem("missing", str(error.args[0]), "the config cannot be read without it")]
         return result
@@ -140,6 +141,17 @@ def fit(family: Family[Any], dialect: Dialect, tensors: Mapping[str, TensorSpec]
     derived = {name: TensorSpec(name, value.shape, value.dtype) for name, value in result.derived.items()}
     result.problems = [*_coverage(result, table), *_forms(made, table | derived)]
     return result
+
+
+STRANGE = 1000  # tensors more than twice as many as a file has: no file means a table of so many
+
+
+def _table(family: Family[Any], config: Any, most: int) -> dict[str, TensorSpec]:
+    """The family's table of a config that a file's header implies: a hostile one may imply any number of blocks."""
+    specs = list(islice(family.tensors(config), most))
+    if len(specs) == most:
+        raise ValueError(f"names and shapes imply more than {most} tensors")
+    return {spec.name: spec for spec in specs}
 
 
 def _settle_fresh(result: Fit, layout: Layout, inside: Mapping[str, Leaf]) -> None:
@@ -160,6 +172,7 @@ def _coverage(result: Fit, table: Mapping[str, TensorSpec]) -> Iterable[Problem]
             yield Problem("missing", name, f"made of {', '.join(absent)}, not in the file" if absent else "")
     for name in told.unmatched:
         yield Problem("unexpected", prefix + name)
+    yield from _stranded(result, table)
     for name in told.made:
         if name not in table and name not in result.derived:
             yield Problem("unexpected", _origin(told, name, prefix), f"would be {name}, which this config has not")
@@ -170,6 +183,15 @@ def _coverage(result: Fit, table: Mapping[str, TensorSpec]) -> Iterable[Problem]
     for alias in result.dialect.aliases:
         if not any(alias.source.match(name) for name in told.same_as):
             yield Problem("missing", str(alias.source), f"{result.dialect.name} files have it")
+
+
+def _stranded(result: Fit, table: Mapping[str, TensorSpec]) -> Iterable[Problem]:
+    """Parts of tensors whose other parts are not there, unless the whole is told as missing already."""
+    told, prefix = result.translation, result.prefix
+    for name, made in told.stranded.items():
+        if not any(whole in table and not result.dialect.lacking(whole) for whole in made):
+            absent = ", ".join(prefix + part for part in told.incomplete[made[0]])
+            yield Problem("unexpected", prefix + name, f"means nothing without {absent}")
 
 
 def _forms(made: Mapping[str, Expr], table: Mapping[str, TensorSpec]) -> Iterable[Problem]:

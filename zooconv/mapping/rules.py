@@ -149,6 +149,7 @@ class Translation:
     same_as: dict[str, str] = field(default_factory=dict)
     unmatched: list[str] = field(default_factory=list)
     incomplete: dict[str, Names] = field(default_factory=dict)
+    stranded: dict[str, Names] = field(default_factory=dict)
     clashes: dict[str, Names] = field(default_factory=dict)
     misshapen: dict[str, str] = field(default_factory=dict)
 
@@ -196,6 +197,7 @@ def _fire(result: Translation, firing: Firing, values: Mapping[str, Expr], *, ba
     absent = tuple(name for name in firing.taken if name not in values)
     if absent:
         result.incomplete.update(dict.fromkeys(firing.made, absent))
+        result.stranded.update({name: firing.made for name in firing.taken if name in values})
         return
     op = firing.rule.op
     try:

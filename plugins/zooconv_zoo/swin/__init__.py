@@ -9,12 +9,12 @@ from typing import Any
 from zooconv import Family, hookimpl, turn_colours
 
 from .dialects import DIALECTS
-from .family import REFUSALS, TOY, VARIANTS, derived, infer, seen, tensors, to_grid, to_window
+from .family import TOY, VARIANTS, derived, infer, seen, tensors, to_grid, to_window
 from .layouts import LAYOUTS
 
 FAMILY = Family(
     name="swin", title="Swin Transformer", infer=infer, tensors=tensors, derived=derived, variants=VARIANTS, toy=TOY,
-    dialects=DIALECTS, layouts=LAYOUTS, refusals=REFUSALS, image=seen,
+    dialects=DIALECTS, layouts=LAYOUTS, image=seen,
     backbone="zooconv_zoo.swin.backbone:build",
     upstreams={
         "timm": "zooconv_zoo.swin.upstreams:Timm",

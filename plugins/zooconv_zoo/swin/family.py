@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from math import isqrt
 from typing import Any
 
-from zooconv import Change, Derived, Refusal, Shapes, TensorSpec, rename, resample, resample_grid
+from zooconv import Change, Derived, Shapes, TensorSpec, rename, resample, resample_grid
 
 POSITIONS = "absolute_pos_embed"
 TABLE = "layers.{s}.blocks.{b}.attn.relative_position_bias_table"
@@ -121,9 +121,3 @@ def image(config: Any) -> tuple[int, int]:
 def _layer(name: str, weight: tuple[int, ...]) -> Iterator[TensorSpec]:
     yield TensorSpec(f"{name}.weight", weight)
     yield TensorSpec(f"{name}.bias", weight[:1])
-
-
-REFUSALS = (
-    Refusal("torchvision's Swin V2, whose query-key-value bias has a third for keys that nobody else has; timm's and "
-            "Microsoft's files of Swin V2 are converted", has="features.{i}.{b}.attn.logit_scale"),
-)

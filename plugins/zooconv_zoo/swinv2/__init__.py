@@ -18,7 +18,8 @@ FAMILY = Family(
     dialects=DIALECTS, layouts=LAYOUTS, image=image,
     backbone="zooconv_zoo.swinv2.backbone:build",
     upstreams={"timm": "zooconv_zoo.swinv2.upstreams:Timm",
-               "transformers": "zooconv_zoo.swinv2.upstreams:Transformers"},
+               "transformers": "zooconv_zoo.swinv2.upstreams:Transformers",
+               "torchvision": "zooconv_zoo.swinv2.upstreams:Torchvision"},
     choices={"bgr": turn_colours("patch_embed.proj.weight")},
     zoo=Path(__file__).with_name("zoo.toml"),
 )

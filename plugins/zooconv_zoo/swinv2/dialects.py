@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zooconv import Dialect, cat, drop, keep, merge, rename, unfold_order
+from zooconv import Dialect, around_zeros, cat, drop, keep, merge, rename, split, unfold_order
 
 BLOCK = "layers.{s}.blocks.{b}"
 STEM = keep("patch_embed.proj.{wb}", "patch_embed.norm.{wb}")
@@ -59,6 +59,28 @@ TRANSFORMERS = Dialect("transformers", [
     drop("classifier.{wb}", "classifier"),
 ])
 
+# pytorch/vision torchvision/models/swin_transformer.py: one bias for queries, keys and values; that of the keys starts
+# at zero, and is taken for zero whatever it is. A file where it is not is refused: nobody else could hold it.
+_TV = "features.{2*s+1}.{b}"
+TORCHVISION = Dialect("torchvision", [
+    rename("features.0.0.{wb}",                                     "patch_embed.proj.{wb}"),
+    rename("features.0.2.{wb}",                                     "patch_embed.norm.{wb}"),
+    rename(f"{_TV}.norm{{n}}.{{wb}}",                               f"{BLOCK}.norm{{n}}.{{wb}}"),
+    rename(f"{_TV}.attn.logit_scale",                               f"{BLOCK}.attn.logit_scale"),
+    rename(f"{_TV}.attn.cpb_mlp.{{i}}.{{wb}}",                      f"{BLOCK}.attn.cpb_mlp.{{i}}.{{wb}}"),
+    rename(f"{_TV}.attn.qkv.weight",                                f"{BLOCK}.attn.qkv.weight"),
+    split(f"{_TV}.attn.qkv.bias", [f"{BLOCK}.attn.q_bias", f"{BLOCK}.attn.v_bias"], around_zeros(axis=0)),
+    rename(f"{_TV}.attn.proj.{{wb}}",                               f"{BLOCK}.attn.proj.{{wb}}"),
+    rename(f"{_TV}.mlp.0.{{wb}}",                                   f"{BLOCK}.mlp.fc1.{{wb}}"),
+    rename(f"{_TV}.mlp.3.{{wb}}",                                   f"{BLOCK}.mlp.fc2.{{wb}}"),
+    rename("features.{2*s+2}.reduction.weight",                     "layers.{s}.downsample.reduction.weight"),
+    rename("features.{2*s+2}.norm.{wb}",                            "layers.{s}.downsample.norm.{wb}"),
+    rename("norm.{wb}",                                             "norm.{wb}"),
+    drop(f"{_TV}.attn.relative_position_index", WINDOW),
+    drop(f"{_TV}.attn.relative_coords_table", WINDOW),
+    drop("head.{wb}", "classifier"),
+])
+
 # open-mmlab/mmpretrain mmpretrain/models/backbones/swin_transformer_v2.py: merging at the start of the stage that it
 # leads to, of patches from nn.Unfold; its norm comes after the reduction, so that only the reduction is reordered
 _MM = "stages.{s}.blocks.{b}"
@@ -83,4 +105,4 @@ OPENMMLAB = Dialect("openmmlab", [
     drop("head.fc.{wb}", "classifier"),
 ])
 
-DIALECTS = [OFFICIAL, TIMM, TRANSFORMERS, OPENMMLAB]
+DIALECTS = [OFFICIAL, TIMM, TRANSFORMERS, TORCHVISION, OPENMMLAB]

@@ -34,3 +34,15 @@ class Transformers(swin.Transformers):
             image_size=64 * config.window, embed_dim=config.embed_dim, depths=[*config.depths],
             num_heads=[*config.heads], window_size=config.window))
         return module
+
+
+class Torchvision(swin.Torchvision):
+    """pytorch/vision torchvision/models/swin_transformer.py"""
+
+    def build(self, config: Any, shapes: Shapes) -> nn.Module:
+        vision = import_package("torchvision").models.swin_transformer
+        module = vision.SwinTransformer(
+            [4, 4], config.embed_dim, [*config.depths], [*config.heads], [config.window] * 2,
+            block=vision.SwinTransformerBlockV2, downsample_layer=vision.PatchMergingV2)
+        module.head = nn.Identity()
+        return module  # type: ignore[no-any-return]

@@ -60,7 +60,7 @@ class ViTConfig:
 def infer(shapes: Shapes) -> ViTConfig:
     """Read the config off the canonical names and shapes. Raises ValueError for what they do not tell."""
     dim, _, patch, _ = shapes["patch_embed.proj.weight"]
-    depth = 1 + max((int(name.split(".")[1]) for name in shapes if name.startswith("blocks.")), default=-1)
+    depth = len(shapes.counts("blocks.{b}.norm{n}.weight"))
     gated = "blocks.0.mlp.w3.weight" in shapes
     last = shapes.usual(f"blocks.{{b}}.mlp.{'w3' if gated else 'fc2'}.weight")
     class_token, registers = "cls_token" in shapes, shapes.get("register_tokens", (1, 0, dim))[1]

@@ -54,6 +54,32 @@ def vitdet_arguments(config: ViTConfig) -> str:
             "Detectron2 names them, and that is right")
 
 
+WINDOWED = {0, 1, 3, 4, 6, 7, 9, 10}  # UNINEXT's blocks that attend within windows of 14, whatever the depth
+UNINEXT = {768: "ViT-Base", 1024: "ViT-Large", 1280: "ViT-huge"}
+
+
+def relative_positions(config: ViTConfig) -> Iterator[Fresh]:
+    """Those of UNINEXT's class, at their start: for windows of 14 patches, or for the 64 of an image of 1024 pixels."""
+    for b in range(config.depth):
+        rows = 2 * (14 if b in WINDOWED else 64) - 1
+        for axis in "hw":
+            yield Fresh(f"blocks.{b}.attn.rel_pos_{axis}", (rows, config.dim // config.heads), 0)
+
+
+def not_uninexts(config: ViTConfig) -> str | None:
+    if reason := not_vitdets(config):
+        return reason
+    if (config.patch, config.grid, config.pos_prefix) != (16, 14, 1):
+        return "UNINEXT's class is made for patches of 16 pixels, and positions of 14 x 14 patches and a class token"
+    if (config.dim, config.depth) not in {(768, 12), (1024, 24), (1280, 32)} or config.hidden != 4 * config.dim:
+        return "UNINEXT's class makes ViT-Base, ViT-Large and ViT-huge"
+    return None
+
+
+def uninext_keys(config: ViTConfig) -> dict[str, object]:
+    return {"BACKBONE": {"NAME": "D2ViT"}, "VIT": {"NAME": UNINEXT.get(config.dim, "?")}}
+
+
 LAYOUTS = [
     Layout(("d2",), mount="backbone.", rules=CANONICAL,
            source="facebookresearch/dinov2 dinov2/models/vision_transformer.py, under backbone.",
@@ -62,6 +88,12 @@ LAYOUTS = [
     Layout(("vitdet",), mount="backbone.net.", rules=CANONICAL, refuses=not_vitdets, changes=[FOLDED, PATCHES_ALONE],
            source="facebookresearch/detectron2 detectron2/modeling/backbone/vit.py, in a SimpleFeaturePyramid",
            requires=Requires(note=vitdet_arguments)),
+
+    Layout(("uninext-vit",), mount="detr.detr.backbone.0.backbone.", rules=CANONICAL, refuses=not_uninexts,
+           changes=[FOLDED, PATCHES_ALONE], fresh=relative_positions,
+           source="MasterBin-IIAU/UNINEXT projects/UNINEXT/uninext/backbone/vit.py",
+           requires=Requires(model=uninext_keys, note="fpn1, which makes its finest map, is not in the file and starts "
+                                                      "anew")),
 
     Layout(("devit",), mount="backbone.", rules=CANONICAL, refuses=not_devits, fresh=mask_token,
            source="mlzxy/devit lib/dinov2/vit.py",
