@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -126,10 +125,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--write", type=Path, help="a page for the outcome, such as docs/proofs.md")
     asked = parser.parse_args(arguments)
     found = []
-    for family, name, config in _asked(asked.what, everything=asked.all):
+    for family in families():
         for against in [asked.against] if asked.against else installed(family):
-            found.append(_one(family, name, config, against, asked.mutants))
-            print(found[-1].text, flush=True)
+            for one in _members(family, against, asked.what, asked.mutants, everything=asked.all):
+                found.append(one)
+                print(one.text, flush=True)
     if asked.write:
         about = {one.family for one in found}
         write_text(asked.write, page(found, [f for f in families() if f.title in about or not asked.what]))
@@ -187,17 +187,28 @@ def _roads(family: Family[Any]) -> str:
     return "\n".join([*lines, "", *(f"{n}. {note}" for n, note in enumerate(notes, 1)), *([""] if notes else [])])
 
 
-def _asked(what: list[str], *, everything: bool) -> Iterator[tuple[Family[Any], str, Any]]:
-    def size(family: Family[Any], name: str) -> int:
+def _members(family: Family[Any], against: str, what: list[str], most: int, *, everything: bool) -> Iterator[Proved]:
+    """What was asked for; by default the toy that the upstream can build, and the smallest variant that it can."""
+    def size(name: str) -> int:
         return sum(math.prod(spec.shape) for spec in family.tensors(family.variants[name]))
 
-    for family in families():
-        few = ["toy", min(family.variants, key=partial(size, family))]
-        known = {**({"toy": family.toy} if family.toy else {}), **family.variants}
+    meant = not what or any(word.split("/")[0] == family.name for word in what)
+    if not (meant and family.backbone and against in family.upstreams):
+        return
+    own = upstream(family, against).toy
+    toy = {"toy": family.toy if own is None else own} if family.toy else {}
+    known = toy | {name: family.variants[name] for name in sorted(family.variants, key=size)}
+    if what or everything:
         for name, config in known.items():
-            wanted = (family.name in what or f"{family.name}/{name}" in what) if what else everything or name in few
-            if family.backbone and wanted:
-                yield family, name, config
+            if everything or family.name in what or f"{family.name}/{name}" in what:
+                yield _one(family, name, config, against, most)
+        return
+    for name, config in known.items():
+        one = _one(family, name, config, against, most)
+        if one.parity is not None or name == "toy":
+            yield one
+        if one.parity is not None and name != "toy":
+            return
 
 
 if __name__ == "__main__":
