@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from zooconv_zoo.layers import STAGES, DropPath, OutputShape
+
 from .family import ConvNeXtConfig
-
-STAGES = ("res2", "res3", "res4", "res5")
-
-
-class OutputShape(NamedTuple):
-    """Channels of a feature map, and how many pixels of the image one of its pixels spans."""
-
-    channels: int
-    stride: int
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -28,19 +21,6 @@ class ChannelNorm(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
-
-class DropPath(nn.Module):
-    """Stochastic depth (arXiv:1603.09382): while training, a residual is left out with this probability, per image."""
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability = probability
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.probability == 0:
-            return x
-        keep = 1 - self.probability
-        return x * x.new_empty(len(x), 1, 1, 1).bernoulli_(keep) / keep
 
 
 class Block(nn.Module):

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from zooconv import Upstream, import_package
+from zooconv_zoo.layers import STAGES
 
-from .backbone import STAGES
 from .family import ConvNeXtConfig
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from zooconv_zoo.convnext.backbone import ConvNeXt, DropPath
+from zooconv_zoo.convnext.backbone import ConvNeXt
+from zooconv_zoo.layers import DropPath
 
 from .family import ConvNeXtV2Config
 

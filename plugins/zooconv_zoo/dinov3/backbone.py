@@ -8,22 +8,17 @@ where they are rounded to bfloat16 (as timm's RotaryEmbeddingDinoV3 says), timm 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
+from zooconv_zoo.layers import OutputShape
+
 from .blocks import Block, angles
 from .family import PATCH, DINOv3Config
-
-
-class OutputShape(NamedTuple):
-    """Channels of a feature map, and how many pixels of the image one of its pixels spans."""
-
-    channels: int
-    stride: int
 
 
 class PatchEmbed(nn.Module):

@@ -6,7 +6,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, linear, scaled_dot_product_attention, silu
+from torch.nn.functional import linear, scaled_dot_product_attention, silu
+
+from zooconv_zoo.layers import DropPath, Mlp
 
 from .family import DINOv3Config
 
@@ -58,14 +60,6 @@ class LayerScale(nn.Module):
         return x * self.gamma
 
 
-class Mlp(nn.Module):
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(gelu(self.fc1(x)))  # type: ignore[no-any-return]
-
 
 class GatedMlp(nn.Module):
     """SwiGLU (arXiv:2002.05202): `w1` is the gate."""
@@ -84,7 +78,7 @@ class Block(nn.Module):
     def __init__(self, config: DINOv3Config, drop_path: float) -> None:
         super().__init__()
         dim = config.dim
-        self.drop = drop_path
+        self.drop_path = DropPath(drop_path)
         self.norm1 = nn.LayerNorm(dim, config.eps)
         self.attn = Attention(dim, config.heads, config.qkv_bias)
         self.ls1 = LayerScale(dim)
@@ -94,10 +88,5 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         x = x + self.drop_path(self.ls1(self.attn(self.norm1(x), cos, sin)))
-        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
-
-    def drop_path(self, x: Tensor) -> Tensor:
-        """Stochastic depth (arXiv:1603.09382): while training, a residual is left out with this probability."""
-        if not self.training or self.drop == 0:
-            return x
-        return x * x.new_empty(len(x), 1, 1).bernoulli_(1 - self.drop) / (1 - self.drop)
+        out: Tensor = x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
+        return out

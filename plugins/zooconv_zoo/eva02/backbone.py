@@ -7,22 +7,17 @@ and attend within windows in most blocks (ViTDet, arXiv:2203.16527): `class_toke
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
 
+from zooconv_zoo.layers import DropPath, OutputShape
+
 from .family import HEAD, EVA02Config
 from .layers import EPS, Attention, SwiGLU, joined, split, turns
-
-
-class OutputShape(NamedTuple):
-    """Channels of a feature map, and how many pixels of the image one of its pixels spans."""
-
-    channels: int
-    stride: int
 
 
 class Block(nn.Module):
@@ -30,7 +25,7 @@ class Block(nn.Module):
 
     def __init__(self, config: EVA02Config, drop: float) -> None:
         super().__init__()
-        self.drop = drop
+        self.drop_path = DropPath(drop)
         self.norm1 = nn.LayerNorm(config.embed_dim, EPS)
         self.attn = Attention(config)
         self.norm2 = nn.LayerNorm(config.embed_dim, EPS)
@@ -40,13 +35,8 @@ class Block(nn.Module):
         y = self.norm1(x)
         y = joined(self.attn(split(y, size, window), by), size, window) if window else self.attn(y, by)
         x = x + self.drop_path(y)
-        return x + self.drop_path(self.mlp(self.norm2(x)))
-
-    def drop_path(self, x: Tensor) -> Tensor:
-        """Stochastic depth (arXiv:1603.09382): while training, a residual is left out with this probability."""
-        if not self.training or self.drop == 0:
-            return x
-        return x * x.new_empty(len(x), 1, 1).bernoulli_(1 - self.drop) / (1 - self.drop)
+        out: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
+        return out
 
 
 class EVA02(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from zooconv_zoo.convnext.backbone import STAGES, DropPath, OutputShape
+from zooconv_zoo.layers import STAGES, DropPath, OutputShape
 
 from .family import FocalNetConfig
 

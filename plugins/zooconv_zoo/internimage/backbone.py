@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 from torch.utils.checkpoint import checkpoint
 
+from zooconv_zoo.layers import STAGES, OutputShape
+
 from .family import InternImageConfig
 from .layers import Block, norm
-
-STAGES = ("res2", "res3", "res4", "res5")
-
-
-class OutputShape(NamedTuple):
-    """Channels of a feature map, and how many pixels of the image one of its pixels spans."""
-
-    channels: int
-    stride: int
 
 
 class Level(nn.Module):

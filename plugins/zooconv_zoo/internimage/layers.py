@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, grid_sample, linear
+from torch.nn.functional import grid_sample, linear
+
+from zooconv_zoo.layers import DropPath, Mlp
 
 from .family import POINTS, InternImageConfig
 
@@ -76,24 +78,14 @@ class DCNv3(nn.Module):
         return out
 
 
-class Mlp(nn.Module):
-    """A two-layer perceptron per pixel."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(gelu(self.fc1(x)))
-        return out
-
 
 class Block(nn.Module):
     """A deformable convolution and a perceptron, with norms before, behind, or at both ends of each."""
 
     def __init__(self, config: InternImageConfig, s: int, drop: float) -> None:
         super().__init__()
-        dim, self.drop, self.config = config.dims[s], drop, config
+        dim, self.config = config.dims[s], config
+        self.drop_path = DropPath(drop)
         if config.layer_scale:
             self.gamma1, self.gamma2 = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.ones(dim))
         self.norm1 = norm(dim)
@@ -112,9 +104,3 @@ class Block(nn.Module):
             y = getattr(self, f"gamma{n}") * y if self.config.layer_scale else y
             x = x + self.drop_path(y)
         return x
-
-    def drop_path(self, x: Tensor) -> Tensor:
-        """Stochastic depth (arXiv:1603.09382): while training, a residual is left out with this probability."""
-        if not self.training or self.drop == 0:
-            return x
-        return x * x.new_empty(len(x), 1, 1, 1).bernoulli_(1 - self.drop) / (1 - self.drop)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from zooconv_zoo.convnext.backbone import OutputShape
+from zooconv_zoo.layers import DropPath, OutputShape
 
 from .attention import EPS, Attention, Size
 from .family import Block as Sizes
@@ -33,7 +33,7 @@ class Block(nn.Module):
 
     def __init__(self, block: Sizes, attention: Attention, drop_path: float) -> None:
         super().__init__()
-        self.drop, self.tokens = drop_path, attention.tokens
+        self.drop_path, self.tokens = DropPath(drop_path), attention.tokens
         self.widens, self.in_mlp = block.inputs != block.outputs, block.outputs != block.dim
         self.norm1 = nn.LayerNorm(block.inputs, EPS)
         self.attn = attention
@@ -54,12 +54,6 @@ class Block(nn.Module):
         normed = self.norm2(x)
         shortcut = self.proj(normed) if self.in_mlp else x
         return shortcut + self.drop_path(self.mlp(normed)), size
-
-    def drop_path(self, x: Tensor) -> Tensor:
-        """Stochastic depth (arXiv:1603.09382): while training, a residual is left out with this probability."""
-        if not self.training or self.drop == 0:
-            return x
-        return x * x.new_empty(len(x), 1, 1).bernoulli_(1 - self.drop) / (1 - self.drop)
 
 
 class PatchEmbed(nn.Module):

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Self
+from typing import Self
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from zooconv_zoo.layers import OutputShape
+
 from .family import RegNetConfig
 
 STAGES = ("s1", "s2", "s3", "s4")
-
-
-class OutputShape(NamedTuple):
-    """Channels of a feature map, and how many pixels of the image one of its pixels spans."""
-
-    channels: int
-    stride: int
 
 
 class BatchNorm(nn.BatchNorm2d):

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple, Self
+from typing import Self
 
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
 
+from zooconv_zoo.layers import OutputShape
+
 from .family import ResNetConfig
 
 STAGES = ("res2", "res3", "res4", "res5")
-
-
-class OutputShape(NamedTuple):
-    """Channels of a feature map, and how many pixels of the image one of its pixels spans."""
-
-    channels: int
-    stride: int
 
 
 class BatchNorm(nn.BatchNorm2d):

@@ -7,23 +7,16 @@ one window covers the whole map.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, interpolate, pad
+from torch.nn.functional import interpolate, pad
 from torch.utils.checkpoint import checkpoint
 
+from zooconv_zoo.layers import STAGES, DropPath, Mlp, OutputShape
+
 from .family import SwinConfig
-
-STAGES = ("res2", "res3", "res4", "res5")
-
-
-class OutputShape(NamedTuple):
-    """Channels of a feature map, and how many pixels of the image one of its pixels spans."""
-
-    channels: int
-    stride: int
 
 
 def relative_index(window: int) -> Tensor:
@@ -69,22 +62,14 @@ class WindowAttention(nn.Module):
         return out
 
 
-class Mlp(nn.Module):
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(gelu(self.fc1(x)))
-        return out
-
 
 class Block(nn.Module):
     """Attention in windows, shifted by half a window in every second block, then a perceptron (Fig. 3b)."""
 
     def __init__(self, dim: int, heads: int, window: int, shift: int, drop_path: float) -> None:
         super().__init__()
-        self.window, self.shift, self.drop = window, shift, drop_path
+        self.window, self.shift = window, shift
+        self.drop_path = DropPath(drop_path)
         self.norm1 = nn.LayerNorm(dim)
         self.attn: nn.Module = WindowAttention(dim, heads, window)
         self.norm2 = nn.LayerNorm(dim)
@@ -92,7 +77,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self.attend(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        out: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
+        return out
 
     def attend(self, x: Tensor) -> Tensor:
         _, h, w, _ = x.shape
@@ -111,12 +97,6 @@ class Block(nn.Module):
         regions = 3 * region(height)[:, None] + region(width)
         inside = windows(regions[None, :, :, None], self.window)[0, :, :, 0]
         return (inside[:, None, :, None] != inside[:, None, None, :])
-
-    def drop_path(self, x: Tensor) -> Tensor:
-        """Stochastic depth (arXiv:1603.09382): while training, a residual is left out with this probability."""
-        if not self.training or self.drop == 0:
-            return x
-        return x * x.new_empty(len(x), 1, 1, 1).bernoulli_(1 - self.drop) / (1 - self.drop)
 
 
 class PatchMerging(nn.Module):
@@ -157,7 +137,7 @@ def resized(positions: Tensor, size: Sequence[int]) -> Tensor:
 class Stage(nn.Module):
     """Blocks at one resolution, and the merging that leads to the next."""
 
-    def __init__(self, blocks: Iterable[Block], downsample: PatchMerging | None) -> None:
+    def __init__(self, blocks: Iterable[Block], downsample: nn.Module | None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
@@ -181,9 +161,15 @@ class Swin(nn.Module):
         self.patch_embed = PatchEmbed(embed_dim)
         self.layers = nn.ModuleList()
         for s, (depth, dim, count) in enumerate(zip(depths, self.dims, heads, strict=True)):
-            blocks = [Block(dim, count, window, window // 2 if b % 2 else 0, next(rates)) for b in range(depth)]
-            self.layers.append(Stage(blocks, PatchMerging(dim) if s + 1 < len(depths) else None))
+            blocks = [self.block(dim, count, window, window // 2 if b % 2 else 0, next(rates)) for b in range(depth)]
+            self.layers.append(Stage(blocks, self.merging(dim) if s + 1 < len(depths) else None))
         self.norm = nn.LayerNorm(self.dims[-1])
+
+    def block(self, dim: int, heads: int, window: int, shift: int, drop_path: float) -> Block:
+        return Block(dim, heads, window, shift, drop_path)
+
+    def merging(self, dim: int) -> nn.Module:
+        return PatchMerging(dim)
 
     def output_shape(self) -> dict[str, OutputShape]:
         """What `forward` returns, before it does."""

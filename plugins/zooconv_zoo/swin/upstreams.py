@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from zooconv import Upstream, import_package
+from zooconv_zoo.layers import STAGES
 
-from .backbone import STAGES
 from .family import SwinConfig
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, pad
-from torch.utils.checkpoint import checkpoint
 
-from zooconv_zoo.swin.backbone import STAGES, Block, Mlp, OutputShape, PatchEmbed, relative_index
+from zooconv_zoo.layers import DropPath, Mlp
+from zooconv_zoo.swin.backbone import Block, Swin, relative_index
 
 from .family import HIDDEN, SwinV2Config
 
@@ -66,7 +66,8 @@ class BlockV2(Block):
 
     def __init__(self, dim: int, heads: int, window: int, trained: int, shift: int, drop_path: float) -> None:
         nn.Module.__init__(self)
-        self.window, self.shift, self.drop = window, shift, drop_path
+        self.window, self.shift = window, shift
+        self.drop_path = DropPath(drop_path)
         self.norm1 = nn.LayerNorm(dim)
         self.attn: nn.Module = CosineAttention(dim, heads, window, trained)
         self.norm2 = nn.LayerNorm(dim)
@@ -74,7 +75,8 @@ class BlockV2(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self.norm1(self.attend(x)))
-        return x + self.drop_path(self.norm2(self.mlp(x)))
+        out: Tensor = x + self.drop_path(self.norm2(self.mlp(x)))
+        return out
 
 
 class PatchMergingV2(nn.Module):
@@ -92,68 +94,22 @@ class PatchMergingV2(nn.Module):
         return out
 
 
-class StageV2(nn.Module):
-    """Blocks at one resolution, and the merging that leads to the next."""
+class SwinV2(Swin):
+    """The backbone of the first version with other blocks and another merging.
 
-    def __init__(self, blocks: Sequence[BlockV2], downsample: PatchMergingV2 | None) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.downsample = downsample
-
-
-class SwinV2(nn.Module):
-    """The backbone. `forward` takes images (N, 3, H, W) and returns, of res2 … res5, those in `out_features`.
-
-    Features are (N, C 2^s, H/2^(s+2), W/2^(s+2)). `trained` is the window of the pretraining where it was another one.
-    `drop_path` is the rate of the last block, rising from 0; `checkpointing` trades time for memory while training.
+    `trained` is the window of the pretraining where it was another one.
     """
 
     def __init__(self, embed_dim: int, depths: Sequence[int], heads: Sequence[int], window: int, *, trained: int = 0,
-                 out_features: Sequence[str] = STAGES, drop_path: float = 0.0, checkpointing: bool = False) -> None:
-        super().__init__()
-        self.dims = tuple(embed_dim * 2 ** s for s in range(len(depths)))
-        self.out_features, self.checkpointing = tuple(out_features), checkpointing
-        rates = iter(torch.linspace(0, drop_path, sum(depths)).tolist())
-        self.patch_embed = PatchEmbed(embed_dim)
-        self.layers = nn.ModuleList()
-        for s, (depth, dim, count) in enumerate(zip(depths, self.dims, heads, strict=True)):
-            blocks = [BlockV2(dim, count, window, trained or window, window // 2 if b % 2 else 0, next(rates))
-                      for b in range(depth)]
-            self.layers.append(StageV2(blocks, PatchMergingV2(dim) if s + 1 < len(depths) else None))
-        self.norm = nn.LayerNorm(self.dims[-1])
+                 **options: Any) -> None:
+        self.trained = trained or window
+        super().__init__(embed_dim, depths, heads, window, **options)
 
-    def output_shape(self) -> dict[str, OutputShape]:
-        """What `forward` returns, before it does."""
-        shapes = {name: OutputShape(dim, 2 ** (s + 2))
-                  for s, (name, dim) in enumerate(zip(STAGES, self.dims, strict=False))}
-        return {name: shapes[name] for name in self.out_features}
+    def block(self, dim: int, heads: int, window: int, shift: int, drop_path: float) -> Block:
+        return BlockV2(dim, heads, window, self.trained, shift, drop_path)
 
-    def freeze(self, stages: int) -> Self:
-        """Let the patch embedding (0) and the first `stages` stages learn nothing."""
-        for part in (self.patch_embed, *list(self.layers)[:stages]):
-            part.requires_grad_(False)
-        return self
-
-    def stages(self, images: Tensor) -> dict[str, Tensor]:
-        """Every stage's features, channels last."""
-        x, found = self.patch_embed(images), {}
-        for name, stage in zip(STAGES, self.layers, strict=False):
-            assert isinstance(stage, StageV2)
-            for block in stage.blocks:
-                x = checkpoint(block, x, use_reentrant=False) if self.checkpointing and self.training else block(x)
-            found[name] = x
-            x = stage.downsample(x) if stage.downsample else x
-        return found
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        found = self.stages(images)
-        return {name: found[name].permute(0, 3, 1, 2) for name in self.out_features}
-
-    def outputs(self, images: Tensor) -> dict[str, Tensor]:
-        """Everything that a tensor of the backbone takes part in: all stages, and the classifier's input `pooled`."""
-        found = self.stages(images)
-        last = list(found.values())[-1]
-        return {n: f.permute(0, 3, 1, 2) for n, f in found.items()} | {"pooled": self.norm(last).mean((1, 2))}
+    def merging(self, dim: int) -> nn.Module:
+        return PatchMergingV2(dim)
 
 
 def build(config: SwinV2Config) -> SwinV2:

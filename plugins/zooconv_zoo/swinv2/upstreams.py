@@ -44,5 +44,8 @@ class Torchvision(swin.Torchvision):
         module = vision.SwinTransformer(
             [4, 4], config.embed_dim, [*config.depths], [*config.heads], [config.window] * 2,
             block=vision.SwinTransformerBlockV2, downsample_layer=vision.PatchMergingV2)
+        for part in module.modules():
+            if isinstance(part, vision.ShiftedWindowAttentionV2):  # the table stays as it was built: it is no weight
+                part.register_buffer("relative_coords_table", part.relative_coords_table, persistent=False)
         module.head = nn.Identity()
         return module  # type: ignore[no-any-return]

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention, silu
 from torch.utils.checkpoint import checkpoint
 
+from zooconv_zoo.layers import DropPath, OutputShape
+
 from .family import ViTConfig
-
-
-class OutputShape(NamedTuple):
-    """Channels of a feature map, and how many pixels of the image one of its pixels spans."""
-
-    channels: int
-    stride: int
-
-
-class DropPath(nn.Module):
-    """Stochastic depth (arXiv:1603.09382): while training, a residual is left out with this probability, per image."""
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability = probability
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.probability == 0:
-            return x
-        keep = 1 - self.probability
-        return x * x.new_empty(len(x), 1, 1).bernoulli_(keep) / keep
 
 
 class Patches(nn.Module):
