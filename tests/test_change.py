@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -91,6 +94,8 @@ def test_a_fold_gives_the_product_and_leaves_the_rest_as_it_is(scaled):
 def test_it_is_told_in_the_summary_the_record_the_certificate_and_the_file_says_what_it_has_become(scaled, zooconv):
     told = zooconv("convert", scaled, "--layout", "tight").err
     assert "gain folded into mix  (2 tensors computed anew)" in told
+    schema = json.loads((Path(__file__).parents[1] / "docs" / "registry.schema.json").read_text())
+    jsonschema.validate(json.loads((scaled.parent / "registry.json").read_text()), schema)
     record = Registry.read(scaled.parent / "registry.json").records["toy/tight"]
     assert record.changes == ["gain folded into mix"]
     assert "gain folded into mix" in (scaled.parent / "toy_tight.pth.md").read_text()
