@@ -20,9 +20,10 @@ _HOME = {
     "zooconv.errors": ["AuthRequired", "CheckFailed", "SourceUnavailable", "UnsafeFile", "UsageError", "ZooError"],
     "zooconv.tensor": ["TensorSpec"],
     "zooconv.hookspecs": ["hookimpl"],
-    "zooconv.mapping.family": ["Derived", "Family", "Fresh", "Layout", "Refusal", "Requires", "Shapes"],
+    "zooconv.mapping.family": ["Derived", "Family", "Fresh", "Layout", "Refusal", "Shapes"],
     "zooconv.mapping.change": ["ROUNDED", "Change", "fold_scale", "resample", "resample_grid", "turn_colours"],
     "zooconv.mapping.flat": ["Flat"],
+    "zooconv.mapping.requires": ["Requires"],
     "zooconv.mapping.rules": ["Dialect", "compute", "drop", "keep", "merge", "rename", "same_as", "split",
                               "together"],
     "zooconv.mapping.ops": ["Op", "around_zeros", "cat", "chain", "constants", "cut", "flatten", "grid", "group_order",
@@ -56,7 +57,6 @@ if TYPE_CHECKING:
     from zooconv.mapping.family import Fresh as Fresh
     from zooconv.mapping.family import Layout as Layout
     from zooconv.mapping.family import Refusal as Refusal
-    from zooconv.mapping.family import Requires as Requires
     from zooconv.mapping.family import Shapes as Shapes
     from zooconv.mapping.flat import Flat as Flat
     from zooconv.mapping.ops import Op as Op
@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from zooconv.mapping.ops import square as square
     from zooconv.mapping.ops import transpose as transpose
     from zooconv.mapping.ops import unfold_order as unfold_order
+    from zooconv.mapping.requires import Requires as Requires
     from zooconv.mapping.rules import Dialect as Dialect
     from zooconv.mapping.rules import compute as compute
     from zooconv.mapping.rules import drop as drop

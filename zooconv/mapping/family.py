@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from zooconv.mapping.change import Change
 from zooconv.mapping.expr import Computed, Fill, fill
+from zooconv.mapping.requires import Requires
 from zooconv.mapping.rules import Dialect, Drop, Rule
 from zooconv.mapping.template import Template
 from zooconv.tensor import Shape, TensorSpec
@@ -103,26 +104,6 @@ class Derived:
     @property
     def value(self) -> Computed:
         return Computed(self.shape, "I64", self.formula, self.arguments)
-
-
-@dataclass(frozen=True)
-class Requires:
-    """What a Detectron2 config must say for the weights to mean what they meant.
-
-    `pixel_mean` and `pixel_std` are on the scale 0..255, in the channel order of `format`; None: as the weights were
-    trained. `model` gives the keys under MODEL for a config of the family. `note` is what else to mind, or a function
-    of the config that says it.
-    """
-
-    format: str = "RGB"
-    pixel_mean: tuple[float, ...] | None = None
-    pixel_std: tuple[float, ...] | None = None
-    model: Callable[[Any], Mapping[str, Any]] | None = None
-    note: str | Callable[[Any], str] = ""
-
-    def advice(self, config: Any) -> str:
-        """What else to mind about a member."""
-        return self.note(config) if callable(self.note) else self.note
 
 
 @dataclass(frozen=True)

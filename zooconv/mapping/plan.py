@@ -20,8 +20,9 @@ from zooconv.digest import text_sha256
 from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.change import Change, Changed, make_changes
 from zooconv.mapping.expr import Expr, Leaf, ShapeError, in_place, leaves
-from zooconv.mapping.family import Family, Layout, Requires, config_facts
+from zooconv.mapping.family import Family, Layout, config_facts
 from zooconv.mapping.fit import Fit, Problem
+from zooconv.mapping.requires import Requires
 from zooconv.mapping.rules import Firing, Translation
 from zooconv.tensor import DTYPES, TensorSpec
 

@@ -16,15 +16,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zooconv.mapping.expr import Expr, ShapeError
 from zooconv.mapping.flat import AS_THEY_ARE, Flat, Numbering
 from zooconv.mapping.ops import Op, identity
+from zooconv.mapping.requires import Requires
 from zooconv.mapping.template import Template
-
-if TYPE_CHECKING:
-    from zooconv.mapping.family import Requires
 
 Names = tuple[str, ...]
 
