@@ -19,7 +19,7 @@ from typing import Any
 
 from zooconv import Dialect, Requires, constants, drop, rename, split, together
 
-from .family import EPSILON, ResNetConfig
+from .family import EPSILON, TOY_GN, ResNetConfig
 
 Rules = list[Any]
 
@@ -89,4 +89,4 @@ CAFFE2 = Dialect("caffe2", table(batch_norm("gamma", "beta", "running_mean", "ru
                  requires=requires(LATER, scaled))
 CAFFE2_SPATIAL = Dialect("caffe2-spatialbn", table(batch_norm("s", "b", "rm", "riv")), requires=requires(LATER))
 CAFFE2_FOLDED = Dialect("caffe2-folded", table(folded), lacks=STATISTICS, requires=requires(f"{LATER}; {FROZEN}"))
-CAFFE2_GN = Dialect("caffe2-gn", table(group_norm), lacks=STATISTICS, requires=requires(LATER))
+CAFFE2_GN = Dialect("caffe2-gn", table(group_norm), requires=requires(LATER), toy=TOY_GN)

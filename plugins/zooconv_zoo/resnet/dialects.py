@@ -8,6 +8,7 @@ from __future__ import annotations
 from zooconv import Dialect, drop, keep, rename
 
 from .caffe2 import CAFFE2, CAFFE2_FOLDED, CAFFE2_GN, CAFFE2_SPATIAL
+from .family import TOY_DEEP
 
 CANONICAL = [
     *keep("res{s}.{b}.conv{j}.weight",
@@ -67,7 +68,7 @@ TIMM_DEEP_STEM = Dialect("timm-deep-stem", [
     drop("conv1.{i}.num_batches_tracked", COUNTER),
     drop("bn1.num_batches_tracked", COUNTER),
     drop("fc.{wb}", "classifier"),
-])
+], toy=TOY_DEEP)
 
 # open-mmlab/mmsegmentation and mmdetection, models/backbones/resnet.py with deep_stem: ResNetV1c
 OPENMMLAB_DEEP_STEM = Dialect("openmmlab-deep-stem", [
@@ -81,7 +82,7 @@ OPENMMLAB_DEEP_STEM = Dialect("openmmlab-deep-stem", [
     *COUNTERS,
     drop("stem.{i}.num_batches_tracked", COUNTER),
     drop("fc.{wb}", "classifier"),
-])
+], toy=TOY_DEEP)
 
 # huggingface/transformers models/resnet/modeling_resnet.py, as files on the hub have it: ResNetModel bare,
 # ResNetForImageClassification under "resnet."

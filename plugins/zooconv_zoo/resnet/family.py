@@ -7,7 +7,7 @@ that they make are 1/4 … 1/32 of the image.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zooconv import Refusal, Shapes, TensorSpec
 
@@ -73,6 +73,8 @@ VARIANTS = {
 
 # Three blocks in res5, as Detectron2's C4 head has them; a stem of 64 channels, as timm's always is.
 TOY = ResNetConfig((1, 1, 1, 3), width_per_group=4, out_channels=16)
+TOY_DEEP = replace(TOY, deep_stem=True)
+TOY_GN = replace(TOY, group_norm=True)
 
 
 def infer(shapes: Shapes) -> ResNetConfig:
