@@ -47,7 +47,7 @@ test: setup ## Run the tests, without the slow ones
 	$(BIN)/python -m pytest -n auto
 
 test-slow: setup ## Run the slow tests
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto -m slow
 
 lint: setup ## Check the style
 	$(BIN)/ruff check .

@@ -52,7 +52,7 @@ TIMM = {"convnext": ("convnext_", "test_convnext"), "convnextv2": ("convnextv2_"
         "focalnet": ("focalnet_", "focalnet"), "regnet": ("regnetx_", "regnety_"),
         "resnet": ("resnet", "resnext", "wide_resnet", "tv_resnet", "gluon_res", "ssl_res", "swsl_res", "ig_resnext",
                    "seresnet", "legacy", "test_resnet"),
-        "vit": ("vit_", "deit", "flexivit_", "eva_large_")}
+        "vit": ("vit_", "deit", "flexivit_", "eva_large_"), "dinov3": ("vit_",)}
 
 
 def headers(module):
