@@ -66,6 +66,7 @@ def _terminate(number: int, frame: Any) -> None:
 
 def main() -> None:
     """The console script."""
+    gc.set_threshold(100_000)  # tables are many objects that stay: no need to walk through them again and again
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would start a thread per core, for sums we never do
     signal.signal(signal.SIGTERM, _terminate)  # so that a draft is swept away, as on Ctrl-C
     if hasattr(sys.stdout, "reconfigure"):

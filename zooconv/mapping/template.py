@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import pairwise
 
@@ -68,32 +68,29 @@ class Template:
     """An anchored, invertible pattern of names. Raises ValueError for a text that is none."""
 
     text: str
+    parts: tuple[str | Integer | Choice, ...] = field(init=False, repr=False, compare=False)
+    fields: tuple[Integer | Choice, ...] = field(init=False, repr=False, compare=False)
+    variables: frozenset[str] = field(init=False, repr=False, compare=False)  # the names that a match binds
 
     def __post_init__(self) -> None:
-        for before, after in pairwise(self.parts):
+        parts = self._parsed()
+        fields = tuple(part for part in parts if not isinstance(part, str))
+        object.__setattr__(self, "parts", parts)
+        object.__setattr__(self, "fields", fields)
+        object.__setattr__(self, "variables", frozenset(part.name for part in fields))
+        for before, after in pairwise(parts):
             if isinstance(before, Integer) and isinstance(after, Integer):
                 raise ValueError(f"template {self.text!r}: two integers touch, "  # noqa: TRY004 - it is the text's value
                                  "so a name could be read in two ways")
 
-    @cached_property
-    def parts(self) -> tuple[str | Integer | Choice, ...]:
+    def _parsed(self) -> tuple[str | Integer | Choice, ...]:
         pieces = _FIELD.split(self.text)
-        if any(c in literal for literal in pieces[::2] for c in "{}"):
+        if any("{" in literal or "}" in literal for literal in pieces[::2]):
             raise ValueError(f"template {self.text!r}: a brace is left open")
         try:
-            fields = [_field(piece) if i % 2 else piece for i, piece in enumerate(pieces)]
+            return tuple(_field(piece) if i % 2 else piece for i, piece in enumerate(pieces) if i % 2 or piece)
         except ValueError as error:
             raise ValueError(f"template {self.text!r}: {error}") from None
-        return tuple(field for field in fields if field != "")
-
-    @cached_property
-    def fields(self) -> tuple[Integer | Choice, ...]:
-        return tuple(part for part in self.parts if not isinstance(part, str))
-
-    @cached_property
-    def variables(self) -> frozenset[str]:
-        """The names that a match binds."""
-        return frozenset(field.name for field in self.fields)
 
     @cached_property
     def pattern(self) -> str:
@@ -118,9 +115,9 @@ class Template:
         if found is None:
             return None
         bindings: dict[str, int | str] = {}
-        for field, text in zip(self.fields, found.groups(), strict=True):
-            value = field.read(text)
-            if value is None or bindings.setdefault(field.name, value) != value:
+        for part, text in zip(self.fields, found.groups(), strict=True):
+            value = part.read(text)
+            if value is None or bindings.setdefault(part.name, value) != value:
                 return None
         return bindings
 
