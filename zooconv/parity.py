@@ -13,14 +13,13 @@ were rounded to float32 once: then that change's own limit holds, and the change
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from zooconv.checkpoint.open import Checkpoint
 from zooconv.errors import CheckFailed, UsageError
-from zooconv.mapping.change import Change
+from zooconv.mapping.change import Change, in_turn
 from zooconv.mapping.expr import Expr, Leaf
 from zooconv.mapping.family import Family, config_text
 from zooconv.mapping.fit import Fit
@@ -120,15 +119,11 @@ def parity(source: Checkpoint, found: Fit, artifact: Checkpoint, ours: Fit, agai
 def _between(found: Fit, ours: Fit) -> tuple[Change, ...]:
     """The changes that the artifact's layout made. Raises UsageError where they do not explain what differs."""
     changes = ours.layout.changes if ours.layout else ()
-    needed = tuple(c for i, c in enumerate(changes) if c.needed(_after(found.config, changes[:i])))
-    if (found.family.name, _after(found.config, needed)) != (ours.family.name, ours.config):
+    needed, after = in_turn(found.config, changes)
+    if (found.family.name, after) != (ours.family.name, ours.config):
         raise UsageError("the source and the artifact are different models",
                          why=[f"{f.family.title}: {config_text(f.config)}" for f in (found, ours)])
     return needed
-
-
-def _after(config: Any, changes: Iterable[Change]) -> Any:
-    return reduce(lambda config, change: change.after(config), changes, config)
 
 
 @dataclass(frozen=True)
@@ -159,7 +154,7 @@ def expect(source: Mapping[str, LazyTensor], found: Fit, against: str | None = N
     def follow(module: nn.Module) -> None:
         if others := [change.title for change in changes if change.limit is None]:
             try:
-                other.follow(module, _after(found.config, changes))
+                other.follow(module, in_turn(found.config, changes)[1])
             except ValueError as error:
                 raise UsageError(f"{name} cannot be held against what layouts have changed",
                                  why=[*others, f"{name}: {error}"]) from None

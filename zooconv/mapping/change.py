@@ -62,6 +62,16 @@ class Change:
         return "\n".join([self.title, *map(str, self.rules)])
 
 
+def in_turn(config: Any, changes: Iterable[Change]) -> tuple[tuple[Change, ...], Any]:
+    """Those changes that are needed, each after the ones before it, and the config after all of them."""
+    needed = []
+    for change in changes:
+        if change.needed(config):
+            needed.append(change)
+            config = change.after(config)
+    return tuple(needed), config
+
+
 @dataclass(frozen=True)
 class Step:
     """A change as it was made: what its rules did, and the names that stayed."""
@@ -114,9 +124,8 @@ def make_changes(config: Any, canonical: Mapping[str, Expr], changes: Iterable[C
                  table: Callable[[Any], Mapping[str, Any]]) -> Changed:
     """Make those changes that are needed, in turn. `table` gives the canonical tensors of a config by name."""
     result = Changed(config, dict(canonical))
-    for change in changes:
-        if change.needed(result.config):
-            _make(change, result, table(change.after(result.config)))
+    for change in in_turn(config, changes)[0]:
+        _make(change, result, table(change.after(result.config)))
     return result
 
 

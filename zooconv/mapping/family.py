@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, reduce
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from zooconv.mapping.change import Change
+from zooconv.mapping.change import Change, in_turn
 from zooconv.mapping.expr import Computed, Fill, fill
 from zooconv.mapping.requires import Requires
 from zooconv.mapping.rules import Dialect, Drop, Rule
@@ -145,7 +145,7 @@ class Layout:
 
     def after(self, config: Any) -> Any:
         """What a config has become when the layout's changes are made."""
-        return reduce(lambda config, change: change.after(config), self.changes, config)
+        return in_turn(config, self.changes)[1]
 
     def refusal(self, config: Any) -> str | None:
         """Why the implementation cannot hold a member of this config, if it cannot."""

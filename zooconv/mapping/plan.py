@@ -182,24 +182,21 @@ class _Road:
 
     def not_undone(self, derived: Mapping[str, Expr]) -> Iterator[Problem]:
         """Undo every move, symbolically: the layout's rules forwards, then the source's rules backwards."""
-        prefix, undone = self.found.prefix, self.back(self.placed.made)
-        canonical = {name for firing in self.placed.fired for name in firing.taken} | self.changed.computed.keys()
+        prefix, undone, computed = self.found.prefix, self.back(self.placed.made), self.changed.computed
+        used = [*self.placed.fired, *(firing for step in self.changed.steps for firing in step.translation.fired)]
+        canonical = {name for firing in used for name in firing.taken}
         for firing in self.found.translation.fired:
-            there = [name in canonical or self._renamed(name) for name in firing.made]
+            there = [name in canonical for name in firing.made]
             if not any(there) or all(name in derived for name in firing.made):
                 continue
             if not all(there):
                 yield Problem("torn", " + ".join(firing.taken), "only a part of it has a place in the layout")
                 continue
-            if any(name in self.changed.computed for name in firing.made):
+            if any(name in computed for name in firing.made):
                 continue
             for name in firing.taken:
                 if not _is_source(prefix + name, undone.get(prefix + name)):
                     yield Problem("not undone", prefix + name, f"the way back gives {undone.get(prefix + name)}")
-
-    def _renamed(self, name: str) -> bool:
-        """Was this tensor moved, by a lossless rule of a change?"""
-        return any(name in firing.taken for step in self.changed.steps for firing in step.translation.fired)
 
     def sources_of(self, canonical: Mapping[str, str]) -> dict[str, str]:
         """The source tensors that canonical ones are made of, with what is said of these."""
