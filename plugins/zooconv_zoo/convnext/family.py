@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from zooconv import Refusal, Shapes, TensorSpec
+from zooconv_zoo.tables import layer
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,13 @@ TOY = ConvNeXtConfig((1, 2, 3, 1), (4, 8, 12, 16))
 
 def infer(shapes: Shapes) -> ConvNeXtConfig:
     """Read depths and dims off the canonical names and shapes."""
+    return ConvNeXtConfig(*stages(shapes))
+
+
+def stages(shapes: Shapes) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Blocks and channels of each stage, by its depthwise convolutions."""
     depths = shapes.counts("stages.{s}.{b}.dwconv.weight")
-    dims = tuple(shapes.usual("stages.{s}.{b}.dwconv.weight", s=s)[0] for s in range(len(depths)))
-    return ConvNeXtConfig(depths, dims)
+    return depths, tuple(shapes.usual("stages.{s}.{b}.dwconv.weight", s=s)[0] for s in range(len(depths)))
 
 
 def tensors(config: ConvNeXtConfig) -> Iterator[TensorSpec]:
@@ -53,25 +58,20 @@ def tensors(config: ConvNeXtConfig) -> Iterator[TensorSpec]:
     depths, dims = config.depths, config.dims
     for s, dim in enumerate(dims):
         if s == 0:  # the stem: a 4x4 patch embedding, then its norm
-            yield from _layer("downsample_layers.0.0", (dim, 3, 4, 4))
-            yield from _layer("downsample_layers.0.1", (dim,))
+            yield from layer("downsample_layers.0.0", (dim, 3, 4, 4))
+            yield from layer("downsample_layers.0.1", (dim,))
         else:  # between stages: a norm, then a 2x2 convolution
-            yield from _layer(f"downsample_layers.{s}.0", (dims[s - 1],))
-            yield from _layer(f"downsample_layers.{s}.1", (dim, dims[s - 1], 2, 2))
+            yield from layer(f"downsample_layers.{s}.0", (dims[s - 1],))
+            yield from layer(f"downsample_layers.{s}.1", (dim, dims[s - 1], 2, 2))
     for s, (depth, dim) in enumerate(zip(depths, dims, strict=True)):
         for b in range(depth):
             block = f"stages.{s}.{b}"
             yield TensorSpec(f"{block}.gamma", (dim,))  # LayerScale
-            yield from _layer(f"{block}.dwconv", (dim, 1, 7, 7))
-            yield from _layer(f"{block}.norm", (dim,))
-            yield from _layer(f"{block}.pwconv1", (4 * dim, dim))
-            yield from _layer(f"{block}.pwconv2", (dim, 4 * dim))
-    yield from _layer("norm", (dims[-1],))
-
-
-def _layer(name: str, weight: tuple[int, ...]) -> Iterator[TensorSpec]:
-    yield TensorSpec(f"{name}.weight", weight)
-    yield TensorSpec(f"{name}.bias", weight[:1])
+            yield from layer(f"{block}.dwconv", (dim, 1, 7, 7))
+            yield from layer(f"{block}.norm", (dim,))
+            yield from layer(f"{block}.pwconv1", (4 * dim, dim))
+            yield from layer(f"{block}.pwconv2", (dim, 4 * dim))
+    yield from layer("norm", (dims[-1],))
 
 
 REFUSALS = (

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from zooconv import Refusal, Shapes, TensorSpec
+from zooconv_zoo.tables import layer
 
 PATCH = 16  # pixels
 
@@ -74,31 +75,26 @@ def tensors(config: DINOv3Config) -> Iterator[TensorSpec]:
     dim, hidden = config.dim, config.hidden
     yield TensorSpec("cls_token", (1, 1, dim))
     yield TensorSpec("storage_tokens", (1, config.storage, dim))
-    yield from _layer("patch_embed.proj", (dim, 3, PATCH, PATCH))
+    yield from layer("patch_embed.proj", (dim, 3, PATCH, PATCH))
     for b in range(config.depth):
         block = f"blocks.{b}"
-        yield from _layer(f"{block}.norm1", (dim,))
+        yield from layer(f"{block}.norm1", (dim,))
         if config.qkv_bias:
             yield TensorSpec(f"{block}.attn.q_bias", (dim,))
             yield TensorSpec(f"{block}.attn.v_bias", (dim,))
         yield TensorSpec(f"{block}.attn.qkv.weight", (3 * dim, dim))
-        yield from _layer(f"{block}.attn.proj", (dim, dim))
+        yield from layer(f"{block}.attn.proj", (dim, dim))
         yield TensorSpec(f"{block}.ls1.gamma", (dim,))
-        yield from _layer(f"{block}.norm2", (dim,))
+        yield from layer(f"{block}.norm2", (dim,))
         if config.gated:  # w3(silu(w1(x)) * w2(x))
-            yield from _layer(f"{block}.mlp.w1", (hidden, dim))
-            yield from _layer(f"{block}.mlp.w2", (hidden, dim))
-            yield from _layer(f"{block}.mlp.w3", (dim, hidden))
+            yield from layer(f"{block}.mlp.w1", (hidden, dim))
+            yield from layer(f"{block}.mlp.w2", (hidden, dim))
+            yield from layer(f"{block}.mlp.w3", (dim, hidden))
         else:
-            yield from _layer(f"{block}.mlp.fc1", (hidden, dim))
-            yield from _layer(f"{block}.mlp.fc2", (dim, hidden))
+            yield from layer(f"{block}.mlp.fc1", (hidden, dim))
+            yield from layer(f"{block}.mlp.fc2", (dim, hidden))
         yield TensorSpec(f"{block}.ls2.gamma", (dim,))
-    yield from _layer("norm", (dim,))
-
-
-def _layer(name: str, weight: tuple[int, ...]) -> Iterator[TensorSpec]:
-    yield TensorSpec(f"{name}.weight", weight)
-    yield TensorSpec(f"{name}.bias", weight[:1])
+    yield from layer("norm", (dim,))
 
 
 REFUSALS = (

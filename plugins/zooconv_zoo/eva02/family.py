@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import isqrt
 
 from zooconv import Shapes, TensorSpec
+from zooconv_zoo.tables import layer
 
 HEAD = 64  # channels of an attention head, in all members
 REFERENCE = 16  # rotary positions run from 0 to this along each side, whatever the image (pt_hw_seq_len)
@@ -81,13 +82,13 @@ def tensors(config: EVA02Config) -> Iterator[TensorSpec]:
     yield TensorSpec("pos_embed", (1, config.grid ** 2 + 1, dim))
     if config.class_token:
         yield TensorSpec("cls_token", (1, 1, dim))
-    yield from _layer("patch_embed.proj", (dim, 3, patch, patch))
+    yield from layer("patch_embed.proj", (dim, 3, patch, patch))
     for b in range(config.depth):
-        yield from _layer(f"blocks.{b}.norm1", (dim,))
+        yield from layer(f"blocks.{b}.norm1", (dim,))
         yield from _attention(config, f"blocks.{b}.attn")
-        yield from _layer(f"blocks.{b}.norm2", (dim,))
+        yield from layer(f"blocks.{b}.norm2", (dim,))
         yield from _perceptron(config, f"blocks.{b}.mlp")
-    yield from _layer("norm", (dim,))
+    yield from layer("norm", (dim,))
 
 
 def _attention(config: EVA02Config, name: str) -> Iterator[TensorSpec]:
@@ -99,24 +100,19 @@ def _attention(config: EVA02Config, name: str) -> Iterator[TensorSpec]:
     else:
         yield TensorSpec(f"{name}.qkv.weight", (3 * dim, dim))
     if config.attn_norm:
-        yield from _layer(f"{name}.inner_attn_ln", (dim,))
-    yield from _layer(f"{name}.proj", (dim, dim))
+        yield from layer(f"{name}.inner_attn_ln", (dim,))
+    yield from layer(f"{name}.proj", (dim, dim))
 
 
 def _perceptron(config: EVA02Config, name: str) -> Iterator[TensorSpec]:
     dim, hidden = config.embed_dim, config.hidden
     if config.sub_norm:
-        yield from _layer(f"{name}.w1", (hidden, dim))  # the gate
-        yield from _layer(f"{name}.w2", (hidden, dim))
-        yield from _layer(f"{name}.ffn_ln", (hidden,))
+        yield from layer(f"{name}.w1", (hidden, dim))  # the gate
+        yield from layer(f"{name}.w2", (hidden, dim))
+        yield from layer(f"{name}.ffn_ln", (hidden,))
     else:
-        yield from _layer(f"{name}.w12", (2 * hidden, dim))
-    yield from _layer(f"{name}.w3", (dim, hidden))
-
-
-def _layer(name: str, weight: tuple[int, ...]) -> Iterator[TensorSpec]:
-    yield TensorSpec(f"{name}.weight", weight)
-    yield TensorSpec(f"{name}.bias", weight[:1])
+        yield from layer(f"{name}.w12", (2 * hidden, dim))
+    yield from layer(f"{name}.w3", (dim, hidden))
 
 
 def image(config: EVA02Config) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from zooconv import Shapes, TensorSpec
+from zooconv_zoo.tables import layer
 
 
 @dataclass(frozen=True)
@@ -84,34 +85,29 @@ def infer(shapes: Shapes) -> FocalNetConfig:
 def tensors(config: FocalNetConfig) -> Iterator[TensorSpec]:
     """Every tensor of the backbone, in the order of the reference module; the classifier is not part of it."""
     first, between = (7, 3) if config.conv_embed else (4, 2)
-    yield from _layer("patch_embed.proj", (config.embed_dim, 3, first, first))
-    yield from _layer("patch_embed.norm", (config.embed_dim,))
+    yield from layer("patch_embed.proj", (config.embed_dim, 3, first, first))
+    yield from layer("patch_embed.norm", (config.embed_dim,))
     for s, (depth, dim) in enumerate(zip(config.depths, config.dims, strict=True)):
         for b in range(depth):
             yield from _block(config, s, f"layers.{s}.blocks.{b}")
         if s + 1 < len(config.depths):
-            yield from _layer(f"layers.{s}.downsample.proj", (2 * dim, dim, between, between))
-            yield from _layer(f"layers.{s}.downsample.norm", (2 * dim,))
-    yield from _layer("norm", config.dims[-1:])
+            yield from layer(f"layers.{s}.downsample.proj", (2 * dim, dim, between, between))
+            yield from layer(f"layers.{s}.downsample.norm", (2 * dim,))
+    yield from layer("norm", config.dims[-1:])
 
 
 def _block(config: FocalNetConfig, s: int, block: str) -> Iterator[TensorSpec]:
     dim, levels, window = config.dims[s], config.levels[s], config.windows[s]
     for n in (1, 2) if config.layer_scale else ():
         yield TensorSpec(f"{block}.gamma_{n}", (dim,))
-    yield from _layer(f"{block}.norm1", (dim,))
-    yield from _layer(f"{block}.modulation.f", (2 * dim + levels + 1, dim))  # query, context, and a gate for each level
-    yield from _layer(f"{block}.modulation.h", (dim, dim, 1, 1))
-    yield from _layer(f"{block}.modulation.proj", (dim, dim))
+    yield from layer(f"{block}.norm1", (dim,))
+    yield from layer(f"{block}.modulation.f", (2 * dim + levels + 1, dim))  # query, context, and a gate for each level
+    yield from layer(f"{block}.modulation.h", (dim, dim, 1, 1))
+    yield from layer(f"{block}.modulation.proj", (dim, dim))
     for k in range(levels):  # depthwise, each window two wider than the last
         yield TensorSpec(f"{block}.modulation.focal_layers.{k}.0.weight", (dim, 1, window + 2 * k, window + 2 * k))
     if config.modulation_norm:
-        yield from _layer(f"{block}.modulation.ln", (dim,))
-    yield from _layer(f"{block}.norm2", (dim,))
-    yield from _layer(f"{block}.mlp.fc1", (4 * dim, dim))
-    yield from _layer(f"{block}.mlp.fc2", (dim, 4 * dim))
-
-
-def _layer(name: str, weight: tuple[int, ...]) -> Iterator[TensorSpec]:
-    yield TensorSpec(f"{name}.weight", weight)
-    yield TensorSpec(f"{name}.bias", weight[:1])
+        yield from layer(f"{block}.modulation.ln", (dim,))
+    yield from layer(f"{block}.norm2", (dim,))
+    yield from layer(f"{block}.mlp.fc1", (4 * dim, dim))
+    yield from layer(f"{block}.mlp.fc2", (dim, 4 * dim))

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from zooconv import Shapes, TensorSpec
+from zooconv_zoo.tables import layer
 
 POINTS = 9  # where a 3x3 convolution looks
 
@@ -94,33 +95,33 @@ def infer(shapes: Shapes) -> InternImageConfig:
 def tensors(config: InternImageConfig) -> Iterator[TensorSpec]:
     """Every tensor of the backbone, in the order of the reference module; the classifier is not part of it."""
     half = config.channels // 2
-    yield from _layer("patch_embed.conv1", (half, 3, 3, 3))
-    yield from _layer("patch_embed.norm1.1", (half,))
-    yield from _layer("patch_embed.conv2", (config.channels, half, 3, 3))
-    yield from _layer("patch_embed.norm2.1", (config.channels,))
+    yield from layer("patch_embed.conv1", (half, 3, 3, 3))
+    yield from layer("patch_embed.norm1.1", (half,))
+    yield from layer("patch_embed.conv2", (config.channels, half, 3, 3))
+    yield from layer("patch_embed.norm2.1", (config.channels,))
     for s, (depth, dim) in enumerate(zip(config.depths, config.dims, strict=True)):
         for b in range(depth):
             yield from _block(config, s, f"levels.{s}.blocks.{b}")
         if config.level_norm:
-            yield from _layer(f"levels.{s}.norm.0", (dim,))
+            yield from layer(f"levels.{s}.norm.0", (dim,))
         for i in range(len(config.normed_blocks(s))):
-            yield from _layer(f"levels.{s}.post_norms.{i}.0", (dim,))
+            yield from layer(f"levels.{s}.post_norms.{i}.0", (dim,))
         if s + 1 < len(config.depths):
             yield TensorSpec(f"levels.{s}.downsample.conv.weight", (2 * dim, dim, 3, 3))
-            yield from _layer(f"levels.{s}.downsample.norm.1", (2 * dim,))
+            yield from layer(f"levels.{s}.downsample.norm.1", (2 * dim,))
 
 
 def _block(config: InternImageConfig, s: int, block: str) -> Iterator[TensorSpec]:
     dim = config.dims[s]
     for n in (1, 2) if config.layer_scale else ():
         yield TensorSpec(f"{block}.gamma{n}", (dim,))
-    yield from _layer(f"{block}.norm1.0", (dim,))
+    yield from layer(f"{block}.norm1.0", (dim,))
     yield from _convolution(config, s, f"{block}.dcn")
-    yield from _layer(f"{block}.norm2.0", (dim,))
-    yield from _layer(f"{block}.mlp.fc1", (4 * dim, dim))
-    yield from _layer(f"{block}.mlp.fc2", (dim, 4 * dim))
+    yield from layer(f"{block}.norm2.0", (dim,))
+    yield from layer(f"{block}.mlp.fc1", (4 * dim, dim))
+    yield from layer(f"{block}.mlp.fc2", (dim, 4 * dim))
     for n in (1, 2) if config.res_post_norm else ():
-        yield from _layer(f"{block}.res_post_norm{n}.0", (dim,))
+        yield from layer(f"{block}.res_post_norm{n}.0", (dim,))
 
 
 def _convolution(config: InternImageConfig, s: int, name: str) -> Iterator[TensorSpec]:
@@ -128,14 +129,9 @@ def _convolution(config: InternImageConfig, s: int, name: str) -> Iterator[Tenso
     if config.center_feature_scale:
         yield TensorSpec(f"{name}.center_feature_scale_proj_weight", (groups, dim))
         yield TensorSpec(f"{name}.center_feature_scale_proj_bias", (groups,))
-    yield from _layer(f"{name}.dw_conv.0", (dim, 1, config.dw_kernel, config.dw_kernel))
-    yield from _layer(f"{name}.dw_conv.1.1", (dim,))
-    yield from _layer(f"{name}.offset", (2 * POINTS * groups, dim))
-    yield from _layer(f"{name}.mask", (POINTS * groups, dim))
-    yield from _layer(f"{name}.input_proj", (dim, dim))
-    yield from _layer(f"{name}.output_proj", (dim, dim))
-
-
-def _layer(name: str, weight: tuple[int, ...]) -> Iterator[TensorSpec]:
-    yield TensorSpec(f"{name}.weight", weight)
-    yield TensorSpec(f"{name}.bias", weight[:1])
+    yield from layer(f"{name}.dw_conv.0", (dim, 1, config.dw_kernel, config.dw_kernel))
+    yield from layer(f"{name}.dw_conv.1.1", (dim,))
+    yield from layer(f"{name}.offset", (2 * POINTS * groups, dim))
+    yield from layer(f"{name}.mask", (POINTS * groups, dim))
+    yield from layer(f"{name}.input_proj", (dim, dim))
+    yield from layer(f"{name}.output_proj", (dim, dim))

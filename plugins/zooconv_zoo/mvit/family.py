@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from zooconv import Refusal, Shapes, TensorSpec
+from zooconv_zoo.tables import layer
 
 
 @dataclass(frozen=True)
@@ -123,33 +124,28 @@ def tensors(config: MViTConfig) -> Iterator[TensorSpec]:
     """Every tensor of the backbone, in the order of the reference module; the classifier is not part of it."""
     if config.cls_token:
         yield TensorSpec("cls_token", (1, 1, config.dims[0]))
-    yield from _layer("patch_embed.proj", (config.dims[0], 3, 7, 7))
+    yield from layer("patch_embed.proj", (config.dims[0], 3, 7, 7))
     for n, block in enumerate(config.blocks()):
         head, dim = block.dim // block.heads, block.dim
-        yield from _layer(f"blocks.{n}.norm1", (block.inputs,))
+        yield from layer(f"blocks.{n}.norm1", (block.inputs,))
         yield TensorSpec(f"blocks.{n}.attn.rel_pos_h", (block.positions, head))
         yield TensorSpec(f"blocks.{n}.attn.rel_pos_w", (block.positions, head))
-        yield from _layer(f"blocks.{n}.attn.qkv", (3 * dim, block.inputs))
-        yield from _layer(f"blocks.{n}.attn.proj", (dim, dim))
+        yield from layer(f"blocks.{n}.attn.qkv", (3 * dim, block.inputs))
+        yield from layer(f"blocks.{n}.attn.proj", (dim, dim))
         for part in "qkv":  # pooled by a depthwise 3x3 convolution, which all heads share
             yield TensorSpec(f"blocks.{n}.attn.pool_{part}.weight", (head, 1, 3, 3))
-            yield from _layer(f"blocks.{n}.attn.norm_{part}", (head,))
-        yield from _layer(f"blocks.{n}.norm2", (dim,))
-        yield from _layer(f"blocks.{n}.mlp.fc1", (4 * dim, dim))
-        yield from _layer(f"blocks.{n}.mlp.fc2", (block.outputs, 4 * dim))
+            yield from layer(f"blocks.{n}.attn.norm_{part}", (head,))
+        yield from layer(f"blocks.{n}.norm2", (dim,))
+        yield from layer(f"blocks.{n}.mlp.fc1", (4 * dim, dim))
+        yield from layer(f"blocks.{n}.mlp.fc2", (block.outputs, 4 * dim))
         if block.inputs != block.outputs:
-            yield from _layer(f"blocks.{n}.proj", (block.outputs, block.inputs))
-    yield from _layer("norm", (config.dims[-1],))
+            yield from layer(f"blocks.{n}.proj", (block.outputs, block.inputs))
+    yield from layer("norm", (config.dims[-1],))
 
 
 def image(config: MViTConfig) -> tuple[int, int]:
     """What the tables were made for: at another size, the classification model looks up wrong places, or none."""
     return 4 * config.grid, 4 * config.grid
-
-
-def _layer(name: str, weight: tuple[int, ...]) -> Iterator[TensorSpec]:
-    yield TensorSpec(f"{name}.weight", weight)
-    yield TensorSpec(f"{name}.bias", weight[:1])
 
 
 REFUSALS = (

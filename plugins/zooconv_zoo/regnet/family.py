@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from zooconv import Refusal, Shapes, TensorSpec
+from zooconv_zoo.tables import layer
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ def tensors(config: RegNetConfig) -> Iterator[TensorSpec]:
             yield from _normed(f"{block}.f.a", f"{block}.f.a_bn", (width, inputs, 1, 1))
             yield from _normed(f"{block}.f.b", f"{block}.f.b_bn", (width, group, 3, 3))
             if squeezed:
-                yield from _layer(f"{block}.f.se.f_ex.0", (squeezed, width, 1, 1))
-                yield from _layer(f"{block}.f.se.f_ex.2", (width, squeezed, 1, 1))
+                yield from layer(f"{block}.f.se.f_ex.0", (squeezed, width, 1, 1))
+                yield from layer(f"{block}.f.se.f_ex.2", (width, squeezed, 1, 1))
             yield from _normed(f"{block}.f.c", f"{block}.f.c_bn", (width, width, 1, 1))
             inputs = width
 
@@ -110,11 +111,6 @@ def _normed(conv: str, norm: str, weight: tuple[int, ...]) -> Iterator[TensorSpe
     yield TensorSpec(f"{conv}.weight", weight)
     for part in ("weight", "bias", "running_mean", "running_var"):
         yield TensorSpec(f"{norm}.{part}", weight[:1])
-
-
-def _layer(name: str, weight: tuple[int, ...]) -> Iterator[TensorSpec]:
-    yield TensorSpec(f"{name}.weight", weight)
-    yield TensorSpec(f"{name}.bias", weight[:1])
 
 
 REFUSALS = (

@@ -11,6 +11,7 @@ from math import isqrt
 from typing import Any
 
 from zooconv import Change, Derived, Shapes, TensorSpec, rename, resample, resample_grid
+from zooconv_zoo.tables import layer
 
 POSITIONS = "absolute_pos_embed"
 TABLE = "layers.{s}.blocks.{b}.attn.relative_position_bias_table"
@@ -64,22 +65,22 @@ def tensors(config: SwinConfig) -> Iterator[TensorSpec]:
     """Every tensor of the backbone, in the order of the reference module; the classifier is not part of it."""
     if config.positions:
         yield TensorSpec(POSITIONS, (1, config.embed_dim, config.positions, config.positions))
-    yield from _layer("patch_embed.proj", (config.embed_dim, 3, 4, 4))
-    yield from _layer("patch_embed.norm", (config.embed_dim,))
+    yield from layer("patch_embed.proj", (config.embed_dim, 3, 4, 4))
+    yield from layer("patch_embed.norm", (config.embed_dim,))
     for s, (depth, dim, heads) in enumerate(zip(config.depths, config.dims, config.heads, strict=True)):
         for b in range(depth):
             block = f"layers.{s}.blocks.{b}"
-            yield from _layer(f"{block}.norm1", (dim,))
+            yield from layer(f"{block}.norm1", (dim,))
             yield TensorSpec(f"{block}.attn.relative_position_bias_table", ((2 * config.window - 1) ** 2, heads))
-            yield from _layer(f"{block}.attn.qkv", (3 * dim, dim))
-            yield from _layer(f"{block}.attn.proj", (dim, dim))
-            yield from _layer(f"{block}.norm2", (dim,))
-            yield from _layer(f"{block}.mlp.fc1", (4 * dim, dim))
-            yield from _layer(f"{block}.mlp.fc2", (dim, 4 * dim))
+            yield from layer(f"{block}.attn.qkv", (3 * dim, dim))
+            yield from layer(f"{block}.attn.proj", (dim, dim))
+            yield from layer(f"{block}.norm2", (dim,))
+            yield from layer(f"{block}.mlp.fc1", (4 * dim, dim))
+            yield from layer(f"{block}.mlp.fc2", (dim, 4 * dim))
         if s + 1 < len(config.depths):  # patch merging: four neighbours' channels, normalised and halved
             yield TensorSpec(f"layers.{s}.downsample.reduction.weight", (2 * dim, 4 * dim))
-            yield from _layer(f"layers.{s}.downsample.norm", (4 * dim,))
-    yield from _layer("norm", (config.dims[-1],))
+            yield from layer(f"layers.{s}.downsample.norm", (4 * dim,))
+    yield from layer("norm", (config.dims[-1],))
 
 
 def derived(config: SwinConfig) -> Iterator[Derived]:
@@ -116,8 +117,3 @@ def seen(config: SwinConfig) -> tuple[int, int]:
 def image(config: Any) -> tuple[int, int]:
     """Whole windows in every stage, and in the last one more than one: there Detectron2 shifts, and others do not."""
     return 64 * config.window, 96 * config.window
-
-
-def _layer(name: str, weight: tuple[int, ...]) -> Iterator[TensorSpec]:
-    yield TensorSpec(f"{name}.weight", weight)
-    yield TensorSpec(f"{name}.bias", weight[:1])

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from zooconv import Shapes, TensorSpec
+from zooconv_zoo.tables import layer
 
 HIDDEN = 512  # of the perceptron that makes position biases of positions
 
@@ -53,28 +54,23 @@ def infer(shapes: Shapes) -> SwinV2Config:
 
 def tensors(config: SwinV2Config) -> Iterator[TensorSpec]:
     """Every tensor of the backbone, in the order of the reference module; the classifier is not part of it."""
-    yield from _layer("patch_embed.proj", (config.embed_dim, 3, 4, 4))
-    yield from _layer("patch_embed.norm", (config.embed_dim,))
+    yield from layer("patch_embed.proj", (config.embed_dim, 3, 4, 4))
+    yield from layer("patch_embed.norm", (config.embed_dim,))
     for s, (depth, dim, heads) in enumerate(zip(config.depths, config.dims, config.heads, strict=True)):
         for b in range(depth):
             block = f"layers.{s}.blocks.{b}"
-            yield from _layer(f"{block}.norm1", (dim,))
+            yield from layer(f"{block}.norm1", (dim,))
             yield TensorSpec(f"{block}.attn.logit_scale", (heads, 1, 1))
             yield TensorSpec(f"{block}.attn.q_bias", (dim,))
             yield TensorSpec(f"{block}.attn.v_bias", (dim,))
-            yield from _layer(f"{block}.attn.cpb_mlp.0", (HIDDEN, 2))
+            yield from layer(f"{block}.attn.cpb_mlp.0", (HIDDEN, 2))
             yield TensorSpec(f"{block}.attn.cpb_mlp.2.weight", (heads, HIDDEN))
             yield TensorSpec(f"{block}.attn.qkv.weight", (3 * dim, dim))
-            yield from _layer(f"{block}.attn.proj", (dim, dim))
-            yield from _layer(f"{block}.norm2", (dim,))
-            yield from _layer(f"{block}.mlp.fc1", (4 * dim, dim))
-            yield from _layer(f"{block}.mlp.fc2", (dim, 4 * dim))
+            yield from layer(f"{block}.attn.proj", (dim, dim))
+            yield from layer(f"{block}.norm2", (dim,))
+            yield from layer(f"{block}.mlp.fc1", (4 * dim, dim))
+            yield from layer(f"{block}.mlp.fc2", (dim, 4 * dim))
         if s + 1 < len(config.depths):  # patch merging: four neighbours' channels, halved, then normalised
             yield TensorSpec(f"layers.{s}.downsample.reduction.weight", (2 * dim, 4 * dim))
-            yield from _layer(f"layers.{s}.downsample.norm", (2 * dim,))
-    yield from _layer("norm", (config.dims[-1],))
-
-
-def _layer(name: str, weight: tuple[int, ...]) -> Iterator[TensorSpec]:
-    yield TensorSpec(f"{name}.weight", weight)
-    yield TensorSpec(f"{name}.bias", weight[:1])
+            yield from layer(f"layers.{s}.downsample.norm", (2 * dim,))
+    yield from layer("norm", (config.dims[-1],))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import isqrt
 
 from zooconv import Refusal, Shapes, TensorSpec
+from zooconv_zoo.tables import layer
 
 from .sizes import HEADS
 
@@ -108,34 +109,28 @@ def tensors(config: ViTConfig) -> Iterator[TensorSpec]:
     yield TensorSpec("pos_embed", (1, config.pos_prefix + config.grid ** 2, dim))
     if config.registers:
         yield TensorSpec("register_tokens", (1, config.registers, dim))
-    yield from _layer("patch_embed.proj", (dim, 3, config.patch, config.patch), bias=not config.pre_norm)
+    yield from layer("patch_embed.proj", (dim, 3, config.patch, config.patch), bias=not config.pre_norm)
     if config.pre_norm:
-        yield from _layer("norm_pre", (dim,))
+        yield from layer("norm_pre", (dim,))
     for b in range(config.depth):
         yield from _block(f"blocks.{b}", config)
     if config.norm:
-        yield from _layer("norm", (dim,))
+        yield from layer("norm", (dim,))
 
 
 def _block(block: str, config: ViTConfig) -> Iterator[TensorSpec]:
     dim, hidden = config.dim, config.hidden
     first, last, wide = ("w12", "w3", 2 * hidden) if config.gated else ("fc1", "fc2", hidden)
-    yield from _layer(f"{block}.norm1", (dim,))
-    yield from _layer(f"{block}.attn.qkv", (3 * dim, dim), bias=config.qkv_bias)
-    yield from _layer(f"{block}.attn.proj", (dim, dim))
+    yield from layer(f"{block}.norm1", (dim,))
+    yield from layer(f"{block}.attn.qkv", (3 * dim, dim), bias=config.qkv_bias)
+    yield from layer(f"{block}.attn.proj", (dim, dim))
     if config.layerscale:
         yield TensorSpec(f"{block}.ls1.gamma", (dim,))
-    yield from _layer(f"{block}.norm2", (dim,))
-    yield from _layer(f"{block}.mlp.{first}", (wide, dim))
-    yield from _layer(f"{block}.mlp.{last}", (dim, hidden))
+    yield from layer(f"{block}.norm2", (dim,))
+    yield from layer(f"{block}.mlp.{first}", (wide, dim))
+    yield from layer(f"{block}.mlp.{last}", (dim, hidden))
     if config.layerscale:
         yield TensorSpec(f"{block}.ls2.gamma", (dim,))
-
-
-def _layer(name: str, weight: tuple[int, ...], *, bias: bool = True) -> Iterator[TensorSpec]:
-    yield TensorSpec(f"{name}.weight", weight)
-    if bias:
-        yield TensorSpec(f"{name}.bias", weight[:1])
 
 
 NORMS_LAST = ("queries, keys and values without a bias, no class token, no layer scale: such a ViT normalises after "
