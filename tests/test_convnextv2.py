@@ -11,7 +11,7 @@ import json
 
 import pytest
 import torch
-from support import DATA
+from support import DATA, read, specs
 from zooconv_zoo.convnext import FAMILY as FIRST
 from zooconv_zoo.convnextv2 import FAMILY
 from zooconv_zoo.convnextv2.backbone import ConvNeXtV2
@@ -32,16 +32,6 @@ from zooconv.zoo import zoo
 DIALECTS = {d.name: d for d in FAMILY.dialects}
 MANIFESTS = sorted((DATA / "manifests" / "convnextv2").glob("*.json.gz"))
 EXACT = 1e-12  # relative; a sum in another order costs about 1e-15
-
-
-def specs(tensors):
-    return {name: TensorSpec(name, tuple(tensor.shape)) for name, tensor in tensors.items()}
-
-
-def read(tensors):
-    """What these tensors are taken for: family, dialect, variant."""
-    found = recognise(specs(tensors), families(), what="x")
-    return found.family.name, found.dialect.name, found.variant
 
 
 @pytest.fixture(scope="module")

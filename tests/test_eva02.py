@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support import DATA
+from support import DATA, specs
 from zooconv_zoo.eva02 import FAMILY
 from zooconv_zoo.eva02.backbone import EVA02, Block
 from zooconv_zoo.eva02.dialects import OFFICIAL, TIMM, VITDET
@@ -29,7 +29,7 @@ from zooconv.parity import parity
 from zooconv.plugins import chosen_layout, families
 from zooconv.recognise import recognise
 from zooconv.subject import read_layout
-from zooconv.tensor import DTYPES, TensorSpec
+from zooconv.tensor import DTYPES
 from zooconv.testing.checkpoints import lively_weights, random_array, save_pth, save_safetensors, spelled
 from zooconv.testing.prove import prove
 from zooconv.zoo import zoo
@@ -38,10 +38,6 @@ TINY = replace(TOY, sub_norm=False)  # one matrix for q, k, v and one for gate a
 CLIP = replace(TOY, attn_norm=True, depth=1)
 BARE = replace(TOY, class_token=False)  # as detectors have it
 WEIGHTS = lively_weights(FAMILY, TOY)
-
-
-def specs(tensors):
-    return {name: TensorSpec(name, tuple(tensor.shape)) for name, tensor in tensors.items()}
 
 
 def read(tensors):

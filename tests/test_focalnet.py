@@ -11,7 +11,7 @@ import json
 
 import pytest
 import torch
-from support import DATA
+from support import DATA, read, specs
 from zooconv_zoo.focalnet import FAMILY
 from zooconv_zoo.focalnet.backbone import FocalNet
 from zooconv_zoo.focalnet.dialects import OFFICIAL
@@ -35,16 +35,6 @@ DIALECTS = {d.name: d for d in FAMILY.dialects}
 LARGE = FocalNetConfig((1, 2, 1, 1), 4, (2, 1, 3, 2), (3, 5, 3, 7), conv_embed=True, layer_scale=True,
                        modulation_norm=True)
 EXACT = 1e-12  # relative; a sum in another order costs about 1e-15
-
-
-def specs(tensors):
-    return {name: TensorSpec(name, tuple(tensor.shape)) for name, tensor in tensors.items()}
-
-
-def read(tensors):
-    """What these tensors are taken for: family, dialect, variant."""
-    found = recognise(specs(tensors), families(), what="x")
-    return found.family.name, found.dialect.name, found.variant
 
 
 @pytest.fixture(scope="module")

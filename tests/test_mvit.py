@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support import DATA
+from support import DATA, read, specs
 from zooconv_zoo.mvit import FAMILY
 from zooconv_zoo.mvit.attention import Attention, relative, unwindows, windows
 from zooconv_zoo.mvit.backbone import MViT
@@ -34,16 +34,6 @@ DIALECTS = {d.name: d for d in FAMILY.dialects}
 LARGE = replace(TOY, depths=(2, 1, 3, 1), widen_in_mlp=True)  # the large member in small
 TOKEN = replace(TOY, cls_token=True)  # those of ImageNet-21k
 EXACT = 1e-12  # relative; a sum in another order costs about 1e-15
-
-
-def specs(tensors):
-    return {name: TensorSpec(name, tuple(tensor.shape)) for name, tensor in tensors.items()}
-
-
-def read(tensors):
-    """What these tensors are taken for: family, dialect, variant."""
-    found = recognise(specs(tensors), families(), what="x")
-    return found.family.name, found.dialect.name, found.variant
 
 
 def planned(layout, config, **options):
