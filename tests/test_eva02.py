@@ -21,7 +21,7 @@ from zooconv_zoo.eva02.layers import turns
 
 from zooconv import CheckFailed, UsageError, convert
 from zooconv.checkpoint.open import open_checkpoint
-from zooconv.detectron2 import config_for
+from zooconv.d2config.keys import config_for
 from zooconv.mapping.fit import fit
 from zooconv.mapping.plan import make_plan
 from zooconv.names import resolve

@@ -18,7 +18,7 @@ from zooconv_zoo.focalnet.dialects import OFFICIAL
 from zooconv_zoo.focalnet.family import TOY, VARIANTS, FocalNetConfig
 
 from zooconv import CheckFailed, UsageError, convert
-from zooconv.detectron2 import config_for
+from zooconv.d2config.keys import config_for
 from zooconv.mapping.fit import fit
 from zooconv.mapping.plan import make_plan
 from zooconv.names import resolve

@@ -21,7 +21,7 @@ from zooconv_zoo.internimage.family import TOY, VARIANTS, InternImageConfig
 from zooconv_zoo.internimage.layers import gathered
 
 from zooconv import CheckFailed, UsageError, convert
-from zooconv.detectron2 import config_for
+from zooconv.d2config.keys import config_for
 from zooconv.mapping.expr import Leaf
 from zooconv.mapping.fit import fit
 from zooconv.mapping.plan import make_plan

@@ -18,7 +18,7 @@ from zooconv_zoo.resnet.dialects import TIMM_DEEP_STEM, TORCHVISION, TRANSFORMER
 from zooconv_zoo.resnet.family import TOY, VARIANTS, ResNetConfig, basic
 
 from zooconv import CheckFailed, UsageError, convert
-from zooconv.detectron2 import config_for
+from zooconv.d2config.keys import config_for
 from zooconv.mapping.expr import Leaf
 from zooconv.mapping.fit import fit
 from zooconv.mapping.plan import make_plan

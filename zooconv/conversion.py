@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zooconv import detectron2
 from zooconv.audit import Audit
 from zooconv.certificate import Certificate
 from zooconv.checkpoint.open import Checkpoint
+from zooconv.d2config.keys import config_for
 from zooconv.digest import FileDigest, TensorDigest, tree_digest
 from zooconv.execute import Written
 from zooconv.mapping.family import config_facts
@@ -74,7 +74,7 @@ class Preview:
             "artifact": {"file": str(self.place.path), "format": self.place.format, "tensors": len(plan.targets),
                          "bytes": plan.nbytes},
             "license": self.license, "mind": self.mind,
-            "detectron2": detectron2.config_for(plan, str(self.place.path), self.source.model),
+            "detectron2": config_for(plan, str(self.place.path), self.source.model),
         }
 
 

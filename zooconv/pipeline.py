@@ -14,7 +14,7 @@ from zooconv.check import check_written
 from zooconv.checkpoint.open import open_checkpoint
 from zooconv.checkpoint.write import writer_for
 from zooconv.conversion import Conversion, Preview
-from zooconv.detectron2 import check_config, set_weights
+from zooconv.d2config.file import check_config, set_weights
 from zooconv.errors import UsageError
 from zooconv.execute import execute
 from zooconv.load_check import loading

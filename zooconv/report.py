@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zooconv.detectron2 import config_yaml
+from zooconv.d2config.text import config_yaml
 from zooconv.mapping.family import config_text
 from zooconv.output import facts, megabytes, some
 

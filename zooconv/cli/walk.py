@@ -17,7 +17,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan, proved f
 
 def walk(out: Output, source: Source, options: Options, *, dry_run: bool) -> None:
     """Walk the road for one source, and say what happened."""
-    from zooconv.detectron2 import config_yaml
+    from zooconv.d2config.text import config_yaml
     from zooconv.names import HubSource
     from zooconv.pipeline import looking_ahead, run
     from zooconv.report import summary
