@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from zooconv.errors import UnsafeFile
+
+if TYPE_CHECKING:
+    from zooconv.files import InputFile
 
 MAX_OPS = 10_000_000
 MAX_DEPTH = 1_000
 MAX_PIECE = 1 << 30  # bytes of one text or string
 MAX_LINE = 4096
+_BLOCK = 1 << 16
 
 # Modules and builtins by which a pickle gets code run or files touched. Nothing here would be executed anyway; the
 # list only decides whether a strange file is a curiosity or an attack.
@@ -77,6 +81,24 @@ class Data(Protocol):
     def __getitem__(self, part: slice, /) -> bytes: ...
 
 
+class Window:
+    """A file, up to byte `end`, as the machine reads it: a block at a time."""
+
+    def __init__(self, file: InputFile, end: int | None = None) -> None:
+        self.file, self.start, self.block = file, 0, b""
+        self.end = file.size if end is None else end
+
+    def __len__(self) -> int:
+        return self.end
+
+    def __getitem__(self, part: slice) -> bytes:
+        begin, end = part.start, min(part.stop, self.end)
+        if begin < self.start or end > self.start + len(self.block):
+            size = max(min(max(end - begin, _BLOCK), self.end - begin), 0)
+            self.start, self.block = begin, self.file.read(begin, size)
+        return self.block[begin - self.start:end - self.start]
+
+
 Call = Callable[[Global, tuple[Any, ...]], Any]
 Persistent = Callable[[Any], Any]
 Place = Callable[[int, int], Any]
@@ -107,17 +129,23 @@ def load(data: Data, *, call: Call = inert, persistent: Persistent | None = None
     are not read: the value has what `place` makes of their offset and size. Raises UnsafeFile where the pickle is
     malformed, exceeds the machine's bounds, or names a harmful global.
     """
-    machine = _Machine(data, call, persistent, place)
+    return load_from(data, 0, call=call, persistent=persistent, place=place)[0]
+
+
+def load_from(data: Data, at: int, *, call: Call = inert, persistent: Persistent | None = None,
+              place: Place | None = None) -> tuple[Any, int]:
+    """The value that the pickle at byte `at` describes, and the byte after it; otherwise as `load`."""
+    machine = _Machine(data, at, call, persistent, place)
     try:
-        return machine.run()
+        return machine.run(), machine.at
     except (IndexError, KeyError, TypeError, ValueError, RecursionError, struct.error) as error:
         raise UnsafeFile(f"the pickle is malformed near byte {machine.at}",
                          why=[f"{type(error).__name__}: {error}"]) from None
 
 
 class _Machine:
-    def __init__(self, data: Data, call: Call, persistent: Persistent | None, place: Place | None) -> None:
-        self.data, self.at = data, 0
+    def __init__(self, data: Data, at: int, call: Call, persistent: Persistent | None, place: Place | None) -> None:
+        self.data, self.at = data, at
         self.call, self.persistent, self.place = call, persistent, place
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
