@@ -5,7 +5,7 @@
 
 An array is a call in a pickle, and its elements are a string of bytes beside it: such a string is not read, but pointed
 at. Where the pickle spells it otherwise (protocol 2 of Python 3 as text, short strings), the bytes are held in memory.
-A torch tensor that was pickled as such (Mask2Former's tools do) is read likewise: its storage is a string of bytes, too.
+A torch tensor that was pickled as such (Mask2Former's tools do so) is read likewise: its storage is a string of bytes.
 What is no plain array of numbers (objects, big-endian numbers, records) is told apart, and refused if it is asked for.
 
 Format: numpy/_core/src/multiarray/methods.c (array_reduce, array_setstate), numpy/_core/numeric.py (_frombuffer).
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from zooconv.checkpoint import pickle_vm
 from zooconv.checkpoint.container import MAX_WRAPPERS
-from zooconv.checkpoint.pickle_vm import Global, Instance, Window, whole
+from zooconv.checkpoint.pickle_vm import Global, Instance, Mapped, Window, whole
 from zooconv.checkpoint.torch_legacy import read_legacy_at
 from zooconv.checkpoint.torch_zip import MAX_RANK, Rebuilder, Unsupported, describe
 from zooconv.errors import UnsafeFile
@@ -97,8 +97,12 @@ class _Arrays:
             return tree
         if id(tree) not in self.made:
             self.made[id(tree)] = tree  # for one that holds itself
-            self.made[id(tree)] = (self.reconstructed(tree) if is_array else
-                                   {key: self.in_tree(value, depth - 1) for key, value in tree.items()})
+            if is_array:
+                self.made[id(tree)] = self.reconstructed(tree)
+            else:
+                made: dict[Any, Any] = Mapped(tree.kind) if isinstance(tree, Mapped) else {}
+                made.update((key, self.in_tree(value, depth - 1)) for key, value in tree.items())
+                self.made[id(tree)] = made
         return self.made[id(tree)]
 
     def reconstructed(self, array: Instance) -> LazyTensor | Unsupported:

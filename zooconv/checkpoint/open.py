@@ -66,10 +66,12 @@ class Checkpoint:
         self.close()
 
 
-def open_checkpoint(path: str | Path, *, ema: bool | None = None, key: str | None = None) -> Checkpoint:
+def open_checkpoint(path: str | Path, *, ema: bool | None = None, key: str | None = None,
+                    strays: bool = False) -> Checkpoint:
     """Open a checkpoint of any container that zooconv reads. Nothing in the file is executed.
 
-    `ema` and `key` choose among several sets of weights in one file. Raises UsageError for a path that is no file
+    `ema` and `key` choose among several sets of weights in one file; `strays` passes over what is no tensor among them
+    (see `unwrap`). Raises UsageError for a path that is no file
     or a choice that is open, UnsafeFile for a file that is malformed, damaged or not a container that zooconv reads.
     """
     with ExitStack() as undo:
@@ -82,7 +84,7 @@ def open_checkpoint(path: str | Path, *, ema: bool | None = None, key: str | Non
         else:
             tree = read(file)
         try:
-            found = unwrap(tree, ema=ema, key=key)
+            found = unwrap(tree, ema=ema, key=key, strays=strays)
         except ZooError as error:
             error.what = f"{file.path.name}: {error.what}"
             raise

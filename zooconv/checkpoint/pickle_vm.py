@@ -65,6 +65,21 @@ class Instance:
         return f"<{self.call.name}>"
 
 
+def is_harmful(name: str) -> bool:
+    """Does a pickle get code run, or files touched, by calling this?"""
+    first, *rest = name.split(".")
+    builtin = first in ("builtins", "__builtin__") and rest[:1] and rest[0] in _HARMFUL_BUILTINS
+    return first in _HARMFUL_MODULES or name in _HARMFUL_NAMES or bool(builtin)
+
+
+class Mapped(dict[Any, Any]):
+    """A mapping of another type than dict; `kind` is that type's name."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+
 def _set(made: dict[Any, Any], key: Any, value: Any) -> None:
     # Only plain keys are hashed: a nested tuple of a few bytes can take for ever to hash.
     plain = key if isinstance(key, (str, int, float, bytes, Global, type(None))) else Instance(Global("key"), (key,))
@@ -107,7 +122,7 @@ Place = Callable[[int, int], Any]
 def inert(call: Global, args: tuple[Any, ...]) -> Any:
     """What a call becomes when nobody interprets it: a mapping for dict types, a record for anything else."""
     if call.name in ("collections.OrderedDict", "collections.defaultdict", "collections.Counter"):
-        made: dict[Any, Any] = {}
+        made = Mapped(call.name)
         for key, value in args[0] if args and isinstance(args[0], list) else ():
             _set(made, key, value)
         return made
@@ -215,9 +230,7 @@ class _Machine:
 
     def global_(self, module: str, name: str) -> None:
         full = f"{module}.{name}"
-        harmful = (module.split(".", maxsplit=1)[0] in _HARMFUL_MODULES or full in _HARMFUL_NAMES
-                   or (module in ("builtins", "__builtin__") and name.split(".", maxsplit=1)[0] in _HARMFUL_BUILTINS))
-        if harmful:
+        if is_harmful(full):
             raise UnsafeFile(f"the file asks to call {full}",
                              why=["a checkpoint has no need of it: this looks like an attack; nothing was executed"],
                              next="delete the file, and get the weights elsewhere (prefer .safetensors)")

@@ -234,4 +234,6 @@ def describe(value: Any) -> str:
         return f"a {value.call.name}"
     if isinstance(value, Unsupported):
         return value.why
+    if isinstance(value, dict):
+        return "a dict"
     return "nothing" if value is None else f"a {type(value).__name__}"

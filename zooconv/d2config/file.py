@@ -28,6 +28,24 @@ def set_weights(path: Path, weights: str) -> None:
         write_text(path, text.getvalue())
 
 
+def read_config(path: Path, depth: int = 8) -> dict[str, Any]:
+    """A user's YAML config as plain data, over those that it names as `_BASE_` where these are files that are there.
+
+    Raises UsageError where it is no YAML config.
+    """
+    config = dict(_read(path)[1])
+    base = config.pop("_BASE_", None)
+    below = path.parent / str(base)
+    return merged(read_config(below, depth - 1), config) if base and depth and below.is_file() else config
+
+
+def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings as one; the second has the word where both have one."""
+    both = {key: merged(first[key], value) if isinstance(value, Mapping) and isinstance(first.get(key), Mapping)
+            else value for key, value in second.items()}
+    return {**first, **both}
+
+
 def check_config(path: Path) -> None:
     """Raise UsageError where `set_weights` would: a file that is no YAML config."""
     _read(path)

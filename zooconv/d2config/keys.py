@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from zooconv.d2config.file import merged
 from zooconv.mapping.plan import Plan
 
 if TYPE_CHECKING:
@@ -25,17 +25,10 @@ def config_for(plan: Plan, weights: str, model: Model | None = None) -> dict[str
     std = next((r.pixel_std for r in requires if r.pixel_std), _scaled(model.std if model else IMAGENET_STD))
     keys: dict[str, Any] = {"WEIGHTS": weights}
     for one in requires:
-        keys = _merged(keys, one.model(plan.config) if one.model else {})
+        keys = merged(keys, one.model(plan.config) if one.model else {})
     turn = -1 if plan.turns_colours else 1
     pixels = {name: list(keys.get(name, value))[::turn] for name, value in (("PIXEL_MEAN", mean), ("PIXEL_STD", std))}
     return {"MODEL": {**keys, **pixels}, "INPUT": {"FORMAT": requires[-1].format[::turn]}}
-
-
-def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings as one; the second has the word where both have one."""
-    both = {key: _merged(first[key], value) if isinstance(value, Mapping) and isinstance(first.get(key), Mapping)
-            else value for key, value in second.items()}
-    return {**first, **both}
 
 
 def _scaled(values: tuple[float, ...]) -> tuple[float, ...]:

@@ -36,15 +36,38 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that a conversion will do, in the order in which it will do it.
+class Moves:
+    """What a pass over the bytes does, in the order in which it does it.
 
-    `config` is what the target file holds, `changes` says how it came to be another than the source's. `canonical` are
-    the canonical tensors of the source, `placed` those of the target, both over source tensors. `back` is the way back:
-    every source tensor, over target tensors, that is neither dropped nor `computed` into new values.
+    `canonical` are the canonical tensors of the source, `placed` those of the target, both over source tensors.
 
     Some dropped tensors go on a condition, which is checked when they are read: those of `same_as` have the bytes of
     the tensor named there, those of `known` have this value: a start value, or one that follows from the config.
+    """
+
+    moves: tuple[Move, ...]
+    canonical: Mapping[str, Expr]
+    placed: Mapping[str, Expr]
+    dropped: Mapping[str, str]
+    same_as: Mapping[str, str]
+    known: Mapping[str, Expr]
+
+    @property
+    def targets(self) -> list[TensorSpec]:
+        """Every tensor of the target file, in its order."""
+        return [move.target for move in self.moves]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(spec.nbytes for spec in self.targets)
+
+
+@dataclass(frozen=True)
+class Plan(Moves):
+    """All that a conversion will do.
+
+    `config` is what the target file holds, `changes` says how it came to be another than the source's. `back` is the
+    way back: every source tensor, over target tensors, that is neither dropped nor `computed` into new values.
     """
 
     family: Family[Any]
@@ -52,22 +75,11 @@ class Plan:
     dialect: str
     prefix: str
     layout: Layout
-    moves: tuple[Move, ...]
-    canonical: Mapping[str, Expr]
-    placed: Mapping[str, Expr]
     back: Mapping[str, Expr]
-    dropped: Mapping[str, str]
     computed: Mapping[str, str]
     changes: tuple[str, ...]
     turns_colours: bool
-    same_as: Mapping[str, str]
-    known: Mapping[str, Expr]
     rules: str
-
-    @property
-    def targets(self) -> list[TensorSpec]:
-        """Every tensor of the target file, in its order."""
-        return [move.target for move in self.moves]
 
     @property
     def fresh(self) -> list[str]:
@@ -79,10 +91,6 @@ class Plan:
         """What a Detectron2 config must say: the layout's word, then that of the dialect that the source came in."""
         source = next((d.requires for d in self.family.dialects if d.name == self.dialect), None)
         return (self.layout.requires, source) if source else (self.layout.requires,)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(spec.nbytes for spec in self.targets)
 
     @property
     def facts(self) -> dict[str, Any]:

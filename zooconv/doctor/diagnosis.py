@@ -1,0 +1,157 @@
+"""The examination of one file: what it is, what Detectron2 makes of it, why, and the command that mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zooconv.checkpoint.container import Unwrapped, unwrap
+from zooconv.checkpoint.pickle_vm import is_harmful
+from zooconv.d2config.file import read_config
+from zooconv.doctor.causes import explain
+from zooconv.doctor.content import Content, looking_into
+from zooconv.doctor.loader import Reading, foretell
+from zooconv.doctor.names import Held, hold_all, nearest, repaired, targets_for
+from zooconv.doctor.settings import Wrong, needed, wrong_settings
+from zooconv.doctor.target import Target, module_target
+from zooconv.errors import UsageError, ZooError
+from zooconv.mapping.fit import Fit
+from zooconv.tensor import TensorSpec
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All that was found out about a file.
+
+    `weights` is None where no weights can be found in it, for the reason `none`. `each` is what becomes of it in each
+    model that it can be for, the best first.
+    """
+
+    content: Content
+    reading: Reading
+    weights: Unwrapped | None
+    none: ZooError | None
+    found: Fit | None
+    each: tuple[Held, ...]
+    after_repair: Held | None
+    wrong: tuple[Wrong, ...] = ()
+    into: str = ""
+    harmful: tuple[str, ...] = ()
+
+    @property
+    def held(self) -> Held | None:
+        """What becomes of it in the model that it is best for."""
+        return self.each[0] if self.each else None
+
+    @property
+    def astray(self) -> Held | None:
+        """A model that gets all that it needs, and in whose neighbours other tensors may end up."""
+        return next((held for held in self.each if held.astray and not held.lost and not held.matching.skipped), None)
+
+    @property
+    def healthy(self) -> bool:
+        """Does Detectron2 load the file whole, wherever it runs?"""
+        reading, held = self.reading, self.held
+        loads = not (reading.raised or reading.unknown or reading.fragile or self.harmful)
+        return loads and held is not None and held.whole and not self.astray and not self.wrong
+
+    @property
+    def because(self) -> str:
+        """Why Detectron2 does not load it whole."""
+        raised = self.reading.raised or (self.held.matching.raised if self.held else None)
+        if raised is not None and self.content.format == "safetensors":
+            return "the file is safetensors, and Detectron2 has no reader for it"
+        cause = explain(str(raised)) if raised else None
+        if cause:
+            return cause.why
+        if self.reading.caffe2 and self.held and not self.held.whole and self.content.path.suffix == ".pkl":
+            return ('a .pkl without "__author__" is taken for a file of Caffe2, every "_" in whose names becomes a "."'
+                    if self.reading.under != "model" else "")
+        if self.astray:
+            return ("with matching_heuristics a tensor goes to any name of the model that ends in its own: what the "
+                    "backbone has no place for may end up in a decoder")
+        return ""
+
+    @property
+    def mend(self) -> list[str]:
+        """What to type, or to do, next."""
+        return [] if self.healthy else list(_mend(self))
+
+
+def diagnose(path: Path, query: str = "", *, layout: str | None = None, into: str | None = None,
+             config: Path | None = None) -> Diagnosis:
+    """Examine a file, of whatever container; nothing in it is executed.
+
+    It is held against the layout that fits it best, or against `layout`, or against the module that calling `into`
+    gives. `config` is a Detectron2 config, whose backbone and pixel settings are looked at. Raises UsageError for a
+    path, a layout, a builder or a config that is none.
+    """
+    settings = read_config(config) if config else {}
+    with looking_into(path) as content:
+        reading = foretell(content, query)
+        weights, none = _weights(content)
+        specs = {n: TensorSpec(n, t.shape, t.dtype) for n, t in weights.tensors.items()} if weights else {}
+        found = nearest(specs) if specs else None
+        targets = _targets(found, layout, into, settings)
+        each = hold_all(reading, targets) if reading.entries else []
+        mended = hold_all(repaired(specs.values()), targets) if specs else []
+        after_repair = mended[0] if mended else None
+        wrong: list[Wrong] = []
+        aim = (each or mended)[:1]
+        if config and found is not None and found.exact and aim and aim[0].target.layout:
+            wrong = wrong_settings(config, needed(found, aim[0].target.layout) or {})
+        return Diagnosis(content, reading, weights, none, found, tuple(each), after_repair, tuple(wrong), into or "",
+                         tuple(filter(is_harmful, content.scan.globals)))
+
+
+def _weights(content: Content) -> tuple[Unwrapped | None, ZooError | None]:
+    """The weights that a repair would take, or why it would take none."""
+    if content.trouble is not None:
+        return None, content.trouble
+    try:
+        return unwrap(content.tree, strays=True), None
+    except ZooError as error:
+        return None, error
+
+
+def _targets(found: Fit | None, layout: str | None, into: str | None, settings: dict[str, Any]) -> list[Target]:
+    if into:
+        return [module_target(into)]
+    if found is None:
+        if layout:
+            raise UsageError(f"layout {layout} is a family's, and no family here knows the file",
+                             next="zooconv plugins  (shows the families that are installed)")
+        return []
+    backbone = settings.get("MODEL", {}).get("BACKBONE", {})
+    return targets_for(found, layout, str(backbone.get("NAME")) if isinstance(backbone, dict) else None)
+
+
+def _mend(seen: Diagnosis) -> Iterator[str]:
+    path, after, held = seen.content.path, seen.after_repair, seen.held
+    if seen.harmful:
+        yield "delete the file, and get the weights elsewhere (prefer .safetensors)"
+    elif seen.weights is None:
+        raised = explain(str(seen.reading.raised)) if seen.reading.raised else None
+        own = seen.none.next if seen.none else ""
+        yield own or (raised.mend.replace("FILE", str(path)) if raised else f"zooconv inspect {path}")
+    elif held is not None and held.whole and not seen.astray and not seen.reading.fragile:
+        pass
+    elif seen.found is not None and not (after and after.whole) and seen.found.exact and not seen.into:
+        names = [t.name for t in seen.found.family.layouts]
+        near = seen.astray or after
+        chosen = near.target.layout.name if near and near.target.layout and not _far(near) else names[0]
+        others = ", ".join(name for name in names if name != chosen)
+        yield f"zooconv convert {path} --layout {chosen}" + (f"  (or your project's: {others})" if others else "")
+    elif after is None or after.whole or (held is None and seen.reading.raised):
+        yield f"zooconv repair {path}"
+    else:
+        yield f"zooconv inspect {path}  (says what it is, and what it can become)"
+    for wrong in seen.wrong:
+        yield str(wrong)
+
+
+def _far(held: Held) -> bool:
+    """Is hardly anything loaded, so that this layout is no better than the next?"""
+    return 2 * len(held.matching.loaded) < len(held.target.shapes)
