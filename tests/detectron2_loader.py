@@ -29,12 +29,13 @@ class Loader(Checkpointer):
                 data = pickle.load(file, encoding="latin1")
             if "model" in data and "__author__" in data:
                 return data
-            data = data.get("blobs", data)
+            data = data["blobs"] if "blobs" in data else data  # noqa: SIM401 - it may be no mapping
             weights = {key: value for key, value in data.items() if not key.endswith("_momentum")}
             return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
         loaded = super()._load_file(filename)
         if filename.endswith(".pyth"):
-            assert "model_state" in loaded, (f"Cannot load .pyth file {filename}; pycls checkpoints must contain 'model_state'.")
+            assert "model_state" in loaded, (f"Cannot load .pyth file {filename}; pycls checkpoints must contain "
+                                             "'model_state'.")
             weights = {k: v for k, v in loaded["model_state"].items() if not k.endswith("num_batches_tracked")}
             return {"model": weights, "matching_heuristics": True}
         loaded = loaded if "model" in loaded else {"model": loaded}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import collections
 import pickle
+import re
 import shutil
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,9 +54,7 @@ def saved(name, content, **how):
 
 def dumped(name, content, protocol=4):
     """pickle.dump under this name."""
-    with open(name, "wb") as file:
-        pickle.dump(content, file, protocol)
-    return name
+    return bytes_of(name, pickle.dumps(content, protocol))
 
 
 def stored(name, content=BACKBONE):
@@ -71,15 +71,12 @@ def numpys(name):
 
 
 def bytes_of(name, content):
-    with open(name, "wb") as file:
-        file.write(content)
+    Path(name).write_bytes(content)
     return name
 
 
 def cut(name, size):
-    with open(name, "rb") as file:
-        content = file.read()
-    return bytes_of(name, content[:-size])
+    return bytes_of(name, Path(name).read_bytes()[:-size])
 
 
 def script(name):
@@ -203,12 +200,17 @@ def what_happens(asked):
     except Exception as error:  # noqa: BLE001
         return type(error).__name__, str(error)
     found = loader.incompatible
-    return sorted(found.missing_keys), sorted(found.unexpected_keys), sorted(key for key, *_ in found.incorrect_shapes)
+    return counted(found.missing_keys), sorted(found.unexpected_keys), sorted(key for key, *_ in found.incorrect_shapes)
 
 
-def what_is_foretold(asked, tmp_path):
+def counted(missing):
+    """Without the counters of batches, which torch makes itself for files that say nothing of their version."""
+    return sorted(name for name in missing if not name.endswith("num_batches_tracked"))
+
+
+def what_is_foretold(asked):
     path, _, query = asked.partition("?")
-    with looking_into(tmp_path / path) as content:
+    with looking_into(Path(path)) as content:
         reading = foretell(content, query)
         return reading, match(reading, SHAPES)
 
@@ -216,18 +218,18 @@ def what_is_foretold(asked, tmp_path):
 @pytest.mark.parametrize("kind", FILES)
 def test_what_the_doctor_foretells_is_what_happens(work, kind, caplog):
     asked = FILES[kind]()
-    reading, found = what_is_foretold(asked, work)
+    reading, found = what_is_foretold(asked)
     happens = what_happens(asked)
     raised = reading.raised or found.raised
     assert reading.unknown == ""
     if raised:
         assert raised.kind == happens[0]
-        assert all(part in happens[1] for part in raised.text.split(" … ")[:2]), (raised.text, happens[1])
+        assert all(part in happens[1] for part in re.sub(r" \(.*", "", raised.text).split(" … ")), raised.text
         assert explain(str(raised)) is not None
     else:
         missing, unexpected, shapes = happens
-        assert sorted(found.missing) == missing
-        assert len(found.loaded) == len(SHAPES) - len(missing)
+        assert counted(found.missing) == missing
+        assert len(counted(found.loaded)) == len(counted(SHAPES)) - len(missing)
         if not reading.matching:  # with heuristics, both are told in the names that the entries were given
             assert sorted(found.unexpected) == unexpected
             assert sorted(s.name for s in found.skipped) == shapes
@@ -235,7 +237,7 @@ def test_what_the_doctor_foretells_is_what_happens(work, kind, caplog):
 
 
 def test_what_it_takes_to_load_safetensors_is_told(work):
-    reading, _ = what_is_foretold(stored("x.safetensors"), work)
+    reading, _ = what_is_foretold(stored("x.safetensors"))
     assert "fvcore from PyPI" in reading.fragile
 
 
@@ -273,10 +275,12 @@ def test_names_are_matched_as_an_exhaustive_search_matches_them(wanted, given_, 
     model = {name: (data.draw(sizes),) for name in wanted}
     entries = {name: (data.draw(sizes),) for name in given_}
     found = match(Reading(entries, matching=True), model)
+    told = found.raised.text if found.raised else ""
     try:
         real = aligned({k: torch.empty(s) for k, s in model.items()}, {k: torch.empty(s) for k, s in entries.items()})
     except ValueError as error:
-        assert str(error) in found.raised.text.replace(" …", "")
-        return
-    assert found.raised is None
-    assert sorted(found.loaded) == sorted(k for k in real if k in model and tuple(real[k].shape) == model[k])
+        real, why = None, str(error)
+    assert (told == "") == (real is not None)
+    assert real is not None or why in told
+    if real is not None:
+        assert sorted(found.loaded) == sorted(k for k in real if k in model and tuple(real[k].shape) == model[k])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zooconv.checkpoint.container import Unwrapped, unwrap
+from zooconv.checkpoint.open import open_checkpoint
 from zooconv.checkpoint.pickle_vm import is_harmful
 from zooconv.d2config.file import read_config
 from zooconv.doctor.causes import explain
@@ -25,19 +26,21 @@ from zooconv.tensor import TensorSpec
 class Diagnosis:
     """All that was found out about a file.
 
-    `weights` is None where no weights can be found in it, for the reason `none`. `each` is what becomes of it in each
-    model that it can be for, the best first.
+    `weights` is None where no weights can be found in it, for the reason `none`; `choice` is the option that settles
+    which of two sets they are. `each` is what becomes of the file in each model that it can be for, the best first.
     """
 
     content: Content
     reading: Reading
     weights: Unwrapped | None
     none: ZooError | None
+    choice: str
     found: Fit | None
     each: tuple[Held, ...]
     after_repair: Held | None
     wrong: tuple[Wrong, ...] = ()
     into: str = ""
+    settled: bool = False
     harmful: tuple[str, ...] = ()
 
     @property
@@ -47,8 +50,11 @@ class Diagnosis:
 
     @property
     def astray(self) -> Held | None:
-        """A model that gets all that it needs, and in whose neighbours other tensors may end up."""
-        return next((held for held in self.each if held.astray and not held.lost and not held.matching.skipped), None)
+        """A model that gets all that it needs, and near which other tensors may end up: that with most of these."""
+        known = [layout.name for layout in self.found.family.layouts] if self.found else []
+        odd = [(-len(held.astray), known.index(held.target.layout.name), held) for held in self.each
+               if held.target.layout and held.astray and not held.partly]
+        return min(odd, default=(0, 0, None), key=lambda row: row[:2])[2]
 
     @property
     def healthy(self) -> bool:
@@ -61,8 +67,8 @@ class Diagnosis:
     def because(self) -> str:
         """Why Detectron2 does not load it whole."""
         raised = self.reading.raised or (self.held.matching.raised if self.held else None)
-        if raised is not None and self.content.format == "safetensors":
-            return "the file is safetensors, and Detectron2 has no reader for it"
+        if self.reading.fragile or (raised is not None and self.content.format == "safetensors"):
+            return "the file is safetensors, for which Detectron2 has no reader of its own"
         cause = explain(str(raised)) if raised else None
         if cause:
             return cause.why
@@ -91,7 +97,7 @@ def diagnose(path: Path, query: str = "", *, layout: str | None = None, into: st
     settings = read_config(config) if config else {}
     with looking_into(path) as content:
         reading = foretell(content, query)
-        weights, none = _weights(content)
+        weights, none, choice = _weights(content)
         specs = {n: TensorSpec(n, t.shape, t.dtype) for n, t in weights.tensors.items()} if weights else {}
         found = nearest(specs) if specs else None
         targets = _targets(found, layout, into, settings)
@@ -102,18 +108,26 @@ def diagnose(path: Path, query: str = "", *, layout: str | None = None, into: st
         aim = (each or mended)[:1]
         if config and found is not None and found.exact and aim and aim[0].target.layout:
             wrong = wrong_settings(config, needed(found, aim[0].target.layout) or {})
-        return Diagnosis(content, reading, weights, none, found, tuple(each), after_repair, tuple(wrong), into or "",
-                         tuple(filter(is_harmful, content.scan.globals)))
+        harmful = tuple(filter(is_harmful, content.scan.globals))
+        return Diagnosis(content, reading, weights, none, choice, found, tuple(each), after_repair, tuple(wrong),
+                         into or "", bool(layout or into), harmful)
 
 
-def _weights(content: Content) -> tuple[Unwrapped | None, ZooError | None]:
-    """The weights that a repair would take, or why it would take none."""
+def _weights(content: Content) -> tuple[Unwrapped | None, ZooError | None, str]:
+    """The weights that a repair would take, or why it would take none; and how to ask for them."""
     if content.trouble is not None:
-        return None, content.trouble
+        return None, content.trouble, ""
     try:
-        return unwrap(content.tree, strays=True), None
+        if content.format == "shard index":
+            with open_checkpoint(content.path) as whole:
+                return Unwrapped(dict(whole.tensors), whole.wrapper, whole.beside), None, ""
+        return unwrap(content.tree, strays=True), None, ""
     except ZooError as error:
-        return None, error
+        reason = error
+    try:  # the plain ones of a file that has averaged ones, too: they are those that Detectron2 takes
+        return unwrap(content.tree, strays=True, ema=False), None, " --no-ema"
+    except ZooError:
+        return None, reason, ""
 
 
 def _targets(found: Fit | None, layout: str | None, into: str | None, settings: dict[str, Any]) -> list[Target]:
@@ -129,7 +143,7 @@ def _targets(found: Fit | None, layout: str | None, into: str | None, settings: 
 
 
 def _mend(seen: Diagnosis) -> Iterator[str]:
-    path, after, held = seen.content.path, seen.after_repair, seen.held
+    path, held, found = seen.content.path, seen.held, seen.found
     if seen.harmful:
         yield "delete the file, and get the weights elsewhere (prefer .safetensors)"
     elif seen.weights is None:
@@ -138,20 +152,33 @@ def _mend(seen: Diagnosis) -> Iterator[str]:
         yield own or (raised.mend.replace("FILE", str(path)) if raised else f"zooconv inspect {path}")
     elif held is not None and held.whole and not seen.astray and not seen.reading.fragile:
         pass
-    elif seen.found is not None and not (after and after.whole) and seen.found.exact and not seen.into:
-        names = [t.name for t in seen.found.family.layouts]
-        near = seen.astray or after
-        chosen = near.target.layout.name if near and near.target.layout and not _far(near) else names[0]
-        others = ", ".join(name for name in names if name != chosen)
-        yield f"zooconv convert {path} --layout {chosen}" + (f"  (or your project's: {others})" if others else "")
-    elif after is None or after.whole or (held is None and seen.reading.raised):
-        yield f"zooconv repair {path}"
+    elif _repairable(seen):
+        yield f"zooconv repair {path}{seen.choice}"
+    elif found is not None and found.exact and not seen.into:
+        yield _convert(seen, found)
+    elif found is None and held is None and not seen.reading.raised:
+        yield f"zooconv doctor {path} --into package.module:builder  (holds it against a model of your own)"
     else:
         yield f"zooconv inspect {path}  (says what it is, and what it can become)"
     for wrong in seen.wrong:
         yield str(wrong)
 
 
-def _far(held: Held) -> bool:
-    """Is hardly anything loaded, so that this layout is no better than the next?"""
-    return 2 * len(held.matching.loaded) < len(held.target.shapes)
+def _repairable(seen: Diagnosis) -> bool:
+    """Do the names, as they are, suit the model, so that nothing but the form is amiss?
+
+    A file without a mount suits a layout without one, which is rare: there, somebody must have said so.
+    """
+    after = seen.after_repair
+    if after is None:
+        return bool(seen.reading.raised)
+    return after.whole and bool(after.target.mount or seen.settled) and not seen.astray
+
+
+def _convert(seen: Diagnosis, found: Fit) -> str:
+    near, names = seen.astray or seen.after_repair, [layout.name for layout in found.family.layouts]
+    known = near and near.target.layout and (seen.settled or 2 * len(near.matching.loaded) > len(near.target.shapes))
+    chosen = near.target.layout.name if known and near and near.target.layout else names[0]
+    others = ", ".join(name for name in names if name != chosen)
+    return (f"zooconv convert {seen.content.path} --layout {chosen}{seen.choice}"
+            + (f"  (or your project's: {others})" if others and not seen.settled else ""))

@@ -109,7 +109,7 @@ def _others(content: Content, query: str) -> Reading:
     beside = loaded.get("matching_heuristics") if under else None
     fragile = ""
     if content.format == "safetensors":
-        fragile = "torch 2.13 or later and fvcore from PyPI: Detectron2 has no reader for safetensors of its own"
+        fragile = "torch 2.13 or later and fvcore from PyPI"
     return Reading(_weights(model), matching=matching or bool(beside), under=under, fragile=fragile)
 
 
@@ -178,8 +178,6 @@ def _weights(model: Any) -> dict[str, Shape | None]:
     if not isinstance(model, Mapping):
         raise _Raise("AttributeError", f"'{_class(model)}' object has no attribute 'keys'")
     for name, value in model.items():
-        if isinstance(value, Unsupported) and "numpy" in value.why:
-            raise _Raise("ValueError", "given numpy array")
         if isinstance(value, Unsupported) and "Python objects" in value.why:
             raise _Raise("TypeError", "can't convert np.ndarray of type numpy.object_.")
         if not isinstance(value, (LazyTensor, Unsupported)):

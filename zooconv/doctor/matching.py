@@ -94,8 +94,8 @@ def _aligned(reading: Reading, model: Shapes, skipped: list[Skipped]) -> dict[st
         if shape is not None and shape != model[name]:
             skipped.append(Skipped(spelled[entry], shape, name, model[name]))
         elif entry in taken:
-            raise _Ambiguous("ValueError", "Cannot match one checkpoint key to multiple keys in the model. … "
-                                           f"{entry}: {taken[entry]}, {name}")
+            raise _Ambiguous("ValueError", "Cannot match one checkpoint key to multiple keys in the model. "
+                                           f"({entry}: {taken[entry]}, {name})")
         else:
             taken[entry] = name
     own = {name: old for name, old in spelled.items() if name not in taken}

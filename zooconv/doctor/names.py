@@ -19,8 +19,8 @@ from zooconv.tensor import TensorSpec
 class Held:
     """What Detectron2 loads of a file into one model.
 
-    `lost` are tensors that the model needs and does not get; `spare` those that it does not get and has at their start
-    values by itself; `left` those of the file that it has no place for; `around` how many are not the backbone's.
+    `lost` are tensors that the model needs and that the file has not; `spare` those that it has not, and that the model
+    makes itself; `left` those of the file that it has no place for; `around` how many are not the backbone's.
     """
 
     target: Target
@@ -29,7 +29,8 @@ class Held:
 
     @property
     def lost(self) -> list[str]:
-        return [name for name in self.matching.missing if name not in self.target.spare]
+        skipped = {one.model for one in self.matching.skipped}
+        return [name for name in self.matching.missing if name not in self.target.spare | skipped]
 
     @property
     def spare(self) -> list[str]:
@@ -51,7 +52,12 @@ class Held:
     @property
     def whole(self) -> bool:
         """Does the model get all that it needs, and nothing that is not its own?"""
-        return not (self.matching.raised or self.lost or self.matching.skipped or self.astray)
+        return not (self.partly or self.astray)
+
+    @property
+    def partly(self) -> bool:
+        """Does the model not get all that it needs?"""
+        return bool(self.matching.raised or self.lost or self.matching.skipped)
 
     @property
     def rank(self) -> tuple[int, ...]:

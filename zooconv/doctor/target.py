@@ -65,4 +65,4 @@ def module_target(where: str) -> Target:
     except Exception as error:  # noqa: BLE001 - the user's code may raise anything
         raise UsageError(f"{where} gives no model", why=[f"{type(error).__name__}: {error}".splitlines()[0]],
                          next="--into package.module:builder, where builder() gives a torch module") from None
-    return Target(where, shapes)
+    return Target(where, shapes, frozenset(name for name in shapes if name.endswith("num_batches_tracked")))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from zooconv.doctor.diagnosis import Diagnosis
 from zooconv.doctor.names import Held
 from zooconv.mapping.family import config_text
 from zooconv.output import facts, some
+
+WIDTH = 100
 
 
 def verdict(seen: Diagnosis) -> str:
@@ -22,26 +25,26 @@ def verdict(seen: Diagnosis) -> str:
         return f"{name}: Detectron2 does not load it: {raised}"
     if held is None:
         return f"{name}: Detectron2 reads {len(reading.entries)} tensors; for which model, no family here knows"
-    if reading.fragile:
-        return f"{name}: loads only with {reading.fragile}"
     return f"{name}: {_share(held)}{_but(seen)}"
 
 
 def _share(held: Held) -> str:
     got, all_ = len(held.matching.loaded), len(held.target.shapes) - len(held.spare)
     if not got:
-        return f"Detectron2 loads nothing of it: no name is one of {held.target.title}"
-    if held.lost or held.matching.skipped:
+        return "Detectron2 loads nothing of it: none of its names is the model's"
+    if held.partly:
         return f"Detectron2 loads {got} of {all_} tensors of {held.target.title}; the others stay random"
     return f"Detectron2 loads it: {got} of {all_} tensors of {held.target.title}"
 
 
 def _but(seen: Diagnosis) -> str:
-    if seen.astray and seen.held and not seen.held.lost:
+    if seen.reading.fragile and seen.held and seen.held.matching.loaded:
+        return f", but only with {seen.reading.fragile}"
+    if seen.astray and seen.held and not seen.held.partly:
         where = "" if seen.astray is seen.held or not (layout := seen.astray.target.layout) else (
             f" in a project of layout {layout.name}")
         return f", but{where} {len(seen.astray.astray)} others may go astray"
-    return ", but the config is not the weights'" if seen.wrong and seen.held and seen.held.whole else ""
+    return ", but the config does not go with them" if seen.wrong and seen.held and seen.held.whole else ""
 
 
 def text(seen: Diagnosis) -> str:
@@ -50,24 +53,31 @@ def text(seen: Diagnosis) -> str:
 
 
 def _rows(seen: Diagnosis) -> list[tuple[str, str]]:
-    held, reading = seen.held, seen.reading
-    matching = held.matching if held else None
-    astray = (seen.astray or held).astray if held else []
+    """A label and a fact each; those that are empty are left out."""
+    because = seen.because or (_reason(seen) if seen.reading.raised or seen.held is None else "")
     return [
         ("file", _file(seen)), ("is", _identity(seen)), ("read", _read(seen)),
-        ("lost", _names(held.lost, "they stay random") if held else ""),
-        ("skipped", "\n".join(map(str, matching.skipped[:4])) + ("\n…" if len(matching.skipped) > 4 else "")
-         if matching else ""),
-        ("astray", _names(astray, "may be taken for any tensor of the model whose name ends so")),
-        ("passed over", _names([n for n in held.left if n not in astray], "the model has no such tensors")
-         if held else ""),
-        ("layouts", "\n".join(f"{h.target.layout.name}: {_outcome(h)}" for h in seen.each if h.target.layout)
-         if len(seen.each) > 1 and held and held.matching.loaded else ""),
-        ("as made", _names(held.spare, "start values; no weights have them") if held else ""),
-        ("around", f"{held.around} tensors are not the backbone's, and are not judged" if held and held.around else ""),
+        *(_names_rows(seen, seen.held) if seen.held else []),
         ("beside", some(seen.weights.beside) if seen.weights else ""),
-        ("because", seen.because or (_reason(seen) if reading.raised or not seen.held else "")),
+        ("because", textwrap.fill(because, WIDTH)),
         ("mend", "\n".join(seen.mend)),
+    ]
+
+
+def _names_rows(seen: Diagnosis, held: Held) -> list[tuple[str, str]]:
+    matching, astray = held.matching, (seen.astray or held).astray
+    if not matching.loaded and not matching.skipped:
+        return [("it has", some(list(seen.reading.entries))), ("the model has", some(list(held.target.shapes)))]
+    skipped = [*map(str, matching.skipped[:4]), *(["…"] if len(matching.skipped) > 4 else [])]
+    layouts = [f"{h.target.layout.name}: {_outcome(h)}" for h in seen.each if h.target.layout and h.matching.loaded]
+    return [
+        ("lost", _names(held.lost, "not in the file: they stay random")),
+        ("skipped", "\n".join(skipped)),
+        ("astray", _names(astray, "may be taken for any tensor of the model whose name ends so")),
+        ("passed over", _names([n for n in held.left if n not in astray], "the model has no such tensors")),
+        ("as made", _names(held.spare, "the model makes them itself")),
+        ("around", f"{held.around:,} more in the file, not the backbone's and not judged" if held.around else ""),
+        ("layouts", "\n".join(layouts) if len(layouts) > 1 else ""),
     ]
 
 
@@ -76,9 +86,10 @@ def _outcome(held: Held) -> str:
     if held.matching.raised:
         return str(held.matching.raised)
     odd = [f"{len(names)} {what}" for names, what in (
-        (held.lost, "lost"), (held.astray, "may go astray"), ([] if held.astray else held.left, "passed over"),
+        (held.lost, "lost"), (held.matching.skipped, "skipped"), (held.astray, "may go astray"),
+        ([] if held.astray else held.left, "passed over"),
         (held.spare, "as made")) if names]
-    return ", ".join(["nothing" if not held.matching.loaded else "all" if not held.lost else "a part", *odd])
+    return ", ".join(["nothing" if not held.matching.loaded else "a part" if held.partly else "all", *odd])
 
 
 def _file(seen: Diagnosis) -> str:
