@@ -22,6 +22,7 @@ from zooconv_zoo.resnet import FAMILY as RESNET
 from zooconv import convert
 from zooconv.doctor.causes import causes, explain
 from zooconv.doctor.diagnosis import diagnose
+from zooconv.doctor.mend import mend
 from zooconv.doctor.target import layout_target
 from zooconv.doctor.words import data, text, verdict
 from zooconv.errors import UsageError
@@ -76,8 +77,8 @@ def test_a_converted_file_is_loaded_whole(source, zooconv):
 def test_the_verdict_stands_in_the_first_line_and_is_all_of_quiet(work, plain, zooconv):
     save_pth(work / "x.pth", plain, "state_dict")
     done = zooconv("doctor", "x.pth")
-    first = "x.pth: Detectron2 does not load it: ValueError: Unsupported type found in checkpoint! state_dict: " \
-            "<class 'dict'>"
+    told = "ValueError: Unsupported type found in checkpoint! state_dict: <class 'dict'>"
+    first = f"x.pth: Detectron2 does not load it: {told}"
     assert done.code == 1
     assert done.out.splitlines()[0] == first
     assert done.out.splitlines()[-1].startswith("mend     zooconv convert x.pth --layout ")
@@ -175,10 +176,29 @@ def test_safetensors_are_loaded_by_luck_and_said_so(work, plain):
     seen = diagnose(Path("x.safetensors"))
     assert not seen.healthy
     assert "only with torch" in verdict(seen)
-    assert seen.mend == ["zooconv repair x.safetensors"]
+    assert mend(seen) == ["zooconv repair x.safetensors"]
 
 
-# -- what it advises, done -----------------------------------------------------------------------------------------------
+def test_arrays_that_numpy_2_pickled_need_a_numpy_that_is_not_everywhere(work, plain):
+    arrays = {f"backbone.{name}": array for name, array in plain.items()}
+    content = pickle.dumps({"model": arrays, "__author__": "x"}, 2)
+    for module, healthy in ((b"numpy._core", False), (b"numpy.core", True)):
+        Path("x.pkl").write_bytes(re.sub(rb"numpy\._?core", module, content))
+        seen = diagnose(Path("x.pkl"))
+        assert seen.healthy == healthy
+        assert ("only with numpy 1.26 or later" in verdict(seen)) == (not healthy)
+        assert mend(seen) == ([] if healthy else ["zooconv repair x.pkl"])
+
+
+def test_a_pickle_that_needs_somebodys_code_is_said_to(work, plain):
+    content = {"model": tensors(plain, "backbone."), "__author__": "x", "loader": Loader}
+    Path("x.pkl").write_bytes(pickle.dumps(content))
+    seen = diagnose(Path("x.pkl"))
+    assert "the module detectron2_loader to be found" in verdict(seen)
+    assert mend(seen) == ["zooconv repair x.pkl"]
+
+
+# -- what it advises, done -------------------------------------------------------------------------------------------
 
 MOUNTED = {
     "under another key": lambda t: torch.save({"state_dict": t}, "x.pth"),
@@ -201,7 +221,7 @@ def test_a_file_with_the_right_names_in_the_wrong_form_is_repaired(work, plain, 
     (path,) = [Path(name) for name in files_in(work)]
     seen = diagnose(path)
     assert not seen.healthy
-    assert seen.mend == [f"zooconv repair {path}"]
+    assert mend(seen) == [f"zooconv repair {path}"]
     mended = repair(path, load_check=False).path
     assert diagnose(mended).healthy
     model = module_of("kmax")
@@ -214,7 +234,7 @@ def test_a_file_with_the_right_names_in_the_wrong_form_is_repaired(work, plain, 
 @pytest.mark.parametrize("dialect", CONVNEXT.dialects, ids=lambda d: d.name)
 def test_a_file_with_other_names_is_converted(work, weights, dialect, zooconv):
     save_pth(work / "x.pth", spelled(dialect, random_weights(CONVNEXT, CONVNEXT.toy)))
-    (command,) = diagnose(Path("x.pth")).mend
+    (command,) = mend(diagnose(Path("x.pth")))
     arguments = shlex.split(command.split("  (")[0])[1:]
     assert arguments[0] == "convert"
     assert arguments[1:4] == ["x.pth", "--layout", "d2"]
@@ -227,29 +247,30 @@ def test_averaged_weights_beside_plain_ones_are_a_choice_that_is_told(work, plai
     torch.save({"model": tensors(plain, "module.backbone."), "model_ema": tensors(plain), "n": argparse.Namespace()},
                "x.pth")
     seen = diagnose(Path("x.pth"))
-    assert seen.mend == ["zooconv repair x.pth --no-ema"]
+    assert mend(seen) == ["zooconv repair x.pth --no-ema"]
     assert diagnose(repair(Path("x.pth"), ema=False, load_check=False).path).healthy
 
 
 def test_of_a_family_that_nobody_knows_only_the_form_is_judged(work):
     torch.save({"state_dict": {"foo.weight": torch.ones(2)}}, "x.pth")
-    assert diagnose(Path("x.pth")).mend == ["zooconv repair x.pth"]
+    assert mend(diagnose(Path("x.pth"))) == ["zooconv repair x.pth"]
     seen = diagnose(repair(Path("x.pth"), load_check=False).path)
     assert "for which model, no family here knows" in verdict(seen)
     assert not seen.healthy
-    assert "--into" in seen.mend[0]
+    assert "--into" in mend(seen)[0]
 
 
-# -- a model of the user's own, a config ---------------------------------------------------------------------------------
+# -- a model of the user's own, a config -----------------------------------------------------------------------------
 
 
-def test_a_model_of_the_users_own_is_what_the_file_is_held_against(work, zooconv):
+def test_a_model_of_the_users_own_is_what_the_file_is_held_against(work):
     (work / "mine.py").write_text("import torch\ndef build():\n    return torch.nn.Sequential(torch.nn.Linear(2, 3), "
                                   "torch.nn.BatchNorm1d(3))\n")
     torch.save({"model": {"0.weight": torch.ones(3, 2), "0.bias": torch.ones(4), "2.bias": torch.ones(1)}}, "x.pth")
-    done = zooconv("doctor", "x.pth", "--into", "mine:build", "--json")
-    assert done.code == 1
-    names = done.json["names"]
+    seen = diagnose(Path("x.pth"), into="mine:build")
+    sys.modules.pop("mine")
+    assert not seen.healthy
+    names = data(seen)["names"]
     assert names["loaded"] == {"0.weight": "0.weight"}
     assert names["lost"] == [f"1.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
     assert [s["name"] for s in names["skipped"]] == ["0.bias"]
@@ -273,7 +294,10 @@ INPUT: {{FORMAT: {format}}}
 """
 
 
-def resnet_and_config(work, name="build_resnet_fpn_backbone", stride="false", format="RGB", std="[58.395, 57.12, 57.375]"):
+STD = "[58.395, 57.12, 57.375]"
+
+
+def resnet_and_config(work, name="build_resnet_fpn_backbone", stride="false", format="RGB", std=STD):
     save_pth(work / "r.pth", {f"backbone.bottom_up.{n}": a for n, a in random_weights(RESNET, RESNET.toy).items()})
     (work / "base.yaml").write_text(f"MODEL: {{PIXEL_MEAN: [123.68, 116.28, 103.53], PIXEL_STD: {std}}}\n")
     (work / "c.yaml").write_text(CONFIG.format(name=name, stride=stride, format=format))
@@ -292,8 +316,17 @@ def test_a_config_that_agrees_is_healthy_also_where_its_base_says_so(work):
 def test_a_config_that_disagrees_is_told_key_by_key(work, given, key, line):
     seen = resnet_and_config(work, **given)
     assert not seen.healthy
-    assert seen.mend == [f"{key}: {line}"]
+    assert mend(seen) == [f"{key}: {line}"]
     assert "the config does not go with them" in verdict(seen)
+
+
+def test_the_configs_weights_are_this_file_with_their_query(work, plain):
+    save_pth(work / "x.pth", plain)
+    Path("c.yaml").write_text("MODEL: {WEIGHTS: '/some/where/x.pth?matching_heuristics=True'}\n")
+    assert diagnose(Path("x.pth"), config=Path("c.yaml"), layout="fpn").reading.matching
+    Path("c.yaml").write_text("MODEL: {WEIGHTS: other.pth}\n")
+    assert "MODEL.WEIGHTS: x.pth  (the config has other.pth)" in mend(
+        diagnose(Path("x.pth"), config=Path("c.yaml")))
 
 
 def test_the_configs_backbone_says_which_layout_is_meant(work):
@@ -308,7 +341,7 @@ def test_a_layout_that_the_family_has_not_is_told(work, plain):
         diagnose(Path("x.pth"), layout="kmx")
 
 
-# -- files that nobody should load ---------------------------------------------------------------------------------------
+# -- files that nobody should load -----------------------------------------------------------------------------------
 
 
 class Evil:
@@ -336,7 +369,7 @@ def test_a_file_that_is_no_checkpoint_is_told_with_the_way_out(work, content, wo
     Path("x.pth").write_bytes(content)
     seen = diagnose(Path("x.pth"))
     assert word in verdict(seen)
-    assert seen.mend == [next_]
+    assert mend(seen) == [next_]
 
 
 def test_an_index_of_shards_is_no_file_that_detectron2_loads(work, plain):
@@ -345,7 +378,12 @@ def test_an_index_of_shards_is_no_file_that_detectron2_loads(work, plain):
     Path("model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
     seen = diagnose(Path("model.safetensors.index.json"))
     assert "Weights only load failed" in verdict(seen)
-    assert seen.mend == ["zooconv repair model.safetensors.index.json"]
+    assert mend(seen) == ["zooconv repair model.safetensors.index.json"]
+
+
+def test_a_file_that_cannot_be_read_is_examined_whatever_layout_is_meant(work):
+    Path("x.pth").write_bytes(b"<html>")
+    assert mend(diagnose(Path("x.pth"), layout="kmax")) == ["download it again"]
 
 
 def test_no_file_and_a_folder_are_told_plainly(work, zooconv):
@@ -357,14 +395,15 @@ def test_no_file_and_a_folder_are_told_plainly(work, zooconv):
 
 @pytest.mark.parametrize("cut", range(0, 2000, 97))
 def test_a_file_that_is_cut_anywhere_is_examined_without_a_fault(work, cut):
-    torch.save({"model": {"a": torch.ones(3)}, "x": argparse.Namespace()}, "x.pth", _use_new_zipfile_serialization=False)
+    content = {"model": {"a": torch.ones(3)}, "x": argparse.Namespace()}
+    torch.save(content, "x.pth", _use_new_zipfile_serialization=False)
     whole = Path("x.pth").read_bytes()
     for name in ("y.pth", "y.pkl"):
         Path(name).write_bytes(whole[:cut % len(whole)])
         assert data(diagnose(Path(name)))["healthy"] is False
 
 
-# -- error messages --------------------------------------------------------------------------------------------------------
+# -- error messages --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cause", causes(), ids=lambda c: c.pattern[:30])

@@ -265,7 +265,7 @@ NAMES = st.lists(st.lists(st.sampled_from(["a", "b", "norm", "w"]), min_size=1, 
                  max_size=8)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(NAMES, NAMES, st.data())
 def test_names_are_matched_as_an_exhaustive_search_matches_them(wanted, given_, data):
     """Against the oracle's own search over all pairs, shapes included."""

@@ -1,8 +1,7 @@
-"""The examination of one file: what it is, what Detectron2 makes of it, why, and the command that mends it."""
+"""The examination of one file: what it is, what Detectron2 makes of it, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from zooconv.doctor.loader import Reading, foretell
 from zooconv.doctor.names import Held, hold_all, nearest, repaired, targets_for
 from zooconv.doctor.settings import Wrong, needed, wrong_settings
 from zooconv.doctor.target import Target, module_target
-from zooconv.errors import UsageError, ZooError
+from zooconv.errors import ZooError
 from zooconv.mapping.fit import Fit
 from zooconv.tensor import TensorSpec
 
@@ -67,8 +66,11 @@ class Diagnosis:
     def because(self) -> str:
         """Why Detectron2 does not load it whole."""
         raised = self.reading.raised or (self.held.matching.raised if self.held else None)
-        if self.reading.fragile or (raised is not None and self.content.format == "safetensors"):
+        if self.content.format == "safetensors" and (self.reading.fragile or raised is not None):
             return "the file is safetensors, for which Detectron2 has no reader of its own"
+        if self.reading.fragile:
+            missing = explain(f"No module named '{'numpy._core' if 'numpy' in self.reading.fragile else 'x'}'")
+            return missing.why if missing else ""
         cause = explain(str(raised)) if raised else None
         if cause:
             return cause.why
@@ -80,11 +82,6 @@ class Diagnosis:
                     "backbone has no place for may end up in a decoder")
         return ""
 
-    @property
-    def mend(self) -> list[str]:
-        """What to type, or to do, next."""
-        return [] if self.healthy else list(_mend(self))
-
 
 def diagnose(path: Path, query: str = "", *, layout: str | None = None, into: str | None = None,
              config: Path | None = None) -> Diagnosis:
@@ -95,6 +92,8 @@ def diagnose(path: Path, query: str = "", *, layout: str | None = None, into: st
     path, a layout, a builder or a config that is none.
     """
     settings = read_config(config) if config else {}
+    named, _, asked = str(settings.get("MODEL", {}).get("WEIGHTS") or "").partition("?")
+    query = query or (asked if Path(named).name == path.name else "")
     with looking_into(path) as content:
         reading = foretell(content, query)
         weights, none, choice = _weights(content)
@@ -108,6 +107,8 @@ def diagnose(path: Path, query: str = "", *, layout: str | None = None, into: st
         aim = (each or mended)[:1]
         if config and found is not None and found.exact and aim and aim[0].target.layout:
             wrong = wrong_settings(config, needed(found, aim[0].target.layout) or {})
+        if named and Path(named).name != path.name:
+            wrong.append(Wrong("MODEL.WEIGHTS", named, str(path)))
         harmful = tuple(filter(is_harmful, content.scan.globals))
         return Diagnosis(content, reading, weights, none, choice, found, tuple(each), after_repair, tuple(wrong),
                          into or "", bool(layout or into), harmful)
@@ -134,51 +135,6 @@ def _targets(found: Fit | None, layout: str | None, into: str | None, settings: 
     if into:
         return [module_target(into)]
     if found is None:
-        if layout:
-            raise UsageError(f"layout {layout} is a family's, and no family here knows the file",
-                             next="zooconv plugins  (shows the families that are installed)")
         return []
     backbone = settings.get("MODEL", {}).get("BACKBONE", {})
     return targets_for(found, layout, str(backbone.get("NAME")) if isinstance(backbone, dict) else None)
-
-
-def _mend(seen: Diagnosis) -> Iterator[str]:
-    path, held, found = seen.content.path, seen.held, seen.found
-    if seen.harmful:
-        yield "delete the file, and get the weights elsewhere (prefer .safetensors)"
-    elif seen.weights is None:
-        raised = explain(str(seen.reading.raised)) if seen.reading.raised else None
-        own = seen.none.next if seen.none else ""
-        yield own or (raised.mend.replace("FILE", str(path)) if raised else f"zooconv inspect {path}")
-    elif held is not None and held.whole and not seen.astray and not seen.reading.fragile:
-        pass
-    elif _repairable(seen):
-        yield f"zooconv repair {path}{seen.choice}"
-    elif found is not None and found.exact and not seen.into:
-        yield _convert(seen, found)
-    elif found is None and held is None and not seen.reading.raised:
-        yield f"zooconv doctor {path} --into package.module:builder  (holds it against a model of your own)"
-    else:
-        yield f"zooconv inspect {path}  (says what it is, and what it can become)"
-    for wrong in seen.wrong:
-        yield str(wrong)
-
-
-def _repairable(seen: Diagnosis) -> bool:
-    """Do the names, as they are, suit the model, so that nothing but the form is amiss?
-
-    A file without a mount suits a layout without one, which is rare: there, somebody must have said so.
-    """
-    after = seen.after_repair
-    if after is None:
-        return bool(seen.reading.raised)
-    return after.whole and bool(after.target.mount or seen.settled) and not seen.astray
-
-
-def _convert(seen: Diagnosis, found: Fit) -> str:
-    near, names = seen.astray or seen.after_repair, [layout.name for layout in found.family.layouts]
-    known = near and near.target.layout and (seen.settled or 2 * len(near.matching.loaded) > len(near.target.shapes))
-    chosen = near.target.layout.name if known and near and near.target.layout else names[0]
-    others = ", ".join(name for name in names if name != chosen)
-    return (f"zooconv convert {seen.content.path} --layout {chosen}{seen.choice}"
-            + (f"  (or your project's: {others})" if others and not seen.settled else ""))

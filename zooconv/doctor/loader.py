@@ -11,7 +11,7 @@ detection_checkpoint.py, fvcore/common/checkpoint.py, torch/serialization.py (2.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
@@ -74,6 +74,23 @@ def _pkl(content: Content) -> Reading:
     loaded = _pickle_load(content)
     if not content.readable:
         return Reading(unknown=str(content.trouble))
+    return replace(_unpickled(loaded), fragile=_needs(content.scan.globals))
+
+
+# what unpickling imports, and what is wherever Detectron2 is
+_THERE = frozenset("builtins collections copyreg _codecs argparse numpy torch yacs fvcore detectron2".split())
+
+
+def _needs(names: tuple[str, ...]) -> str:
+    """What must be installed for these names to be found."""
+    if any(name.startswith("numpy._core") for name in names):
+        return "numpy 1.26 or later"
+    foreign = sorted({name.split(".", maxsplit=1)[0] for name in names} - _THERE)
+    return f"the module{'s' if len(foreign) > 1 else ''} {', '.join(foreign)} to be found" if foreign else ""
+
+
+def _unpickled(loaded: Any) -> Reading:
+    """What becomes of a pickle's object."""
     if _has(loaded, "model") and _has(loaded, "__author__"):
         caffe2 = loaded["__author__"] == "Caffe2"
         return Reading(_weights(loaded["model"]), matching=bool(loaded.get("matching_heuristics")), caffe2=caffe2,

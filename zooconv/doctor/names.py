@@ -91,7 +91,8 @@ def targets_for(found: Fit, layout: str | None, backbone: str | None) -> list[Ta
     every = list(layout_targets(found.family, found.config))
     if layout:
         chosen = chosen_layout(found.family, layout)
-        return [target for target in every if target.layout is chosen]
+        return [replace(target, name=layout, title=f"{found.family.title} in layout {layout}")
+                for target in every if target.layout is chosen]
     named = [target for target in every if backbone and _backbone(target, found) == backbone]
     return named or every
 

@@ -16,8 +16,12 @@ from zooconv.upstream import code
 
 @dataclass(frozen=True)
 class Target:
-    """A model's tensors, those of them that no file needs to have, and the mount of the backbone where it is a part."""
+    """A model's tensors, those of them that no file needs to have, and the mount of the backbone where it is a part.
 
+    `name` is the layout's, or the builder's.
+    """
+
+    name: str
     title: str
     shapes: Shapes
     spare: frozenset[str] = frozenset()
@@ -46,9 +50,9 @@ def layout_target(family: Family[Any], config: Any, layout: Layout) -> Target:
     made = layout.body.from_canonical(kept | derived).made
     shapes = {name: value.shape for name, value in made.items()}
     shapes |= {fresh.name: fresh.shape for fresh in layout.fresh_tensors(config)}
-    mount = layout.mount
-    return Target(f"{family.title} in layout {layout.name}", {mount + name: shape for name, shape in shapes.items()},
-                  frozenset(mount + name for name in shapes.keys() - needed.keys()), mount, layout)
+    mounted = {layout.mount + name: shape for name, shape in shapes.items()}
+    spare = frozenset(layout.mount + name for name in shapes.keys() - needed.keys())
+    return Target(layout.name, f"{family.title} in layout {layout.name}", mounted, spare, layout.mount, layout)
 
 
 def module_target(where: str) -> Target:
@@ -65,4 +69,4 @@ def module_target(where: str) -> Target:
     except Exception as error:  # noqa: BLE001 - the user's code may raise anything
         raise UsageError(f"{where} gives no model", why=[f"{type(error).__name__}: {error}".splitlines()[0]],
                          next="--into package.module:builder, where builder() gives a torch module") from None
-    return Target(where, shapes, frozenset(name for name in shapes if name.endswith("num_batches_tracked")))
+    return Target(where, where, shapes, frozenset(name for name in shapes if name.endswith("num_batches_tracked")))

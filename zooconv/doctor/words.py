@@ -6,6 +6,7 @@ import textwrap
 from typing import Any
 
 from zooconv.doctor.diagnosis import Diagnosis
+from zooconv.doctor.mend import mend
 from zooconv.doctor.names import Held
 from zooconv.mapping.family import config_text
 from zooconv.output import facts, some
@@ -41,8 +42,7 @@ def _but(seen: Diagnosis) -> str:
     if seen.reading.fragile and seen.held and seen.held.matching.loaded:
         return f", but only with {seen.reading.fragile}"
     if seen.astray and seen.held and not seen.held.partly:
-        where = "" if seen.astray is seen.held or not (layout := seen.astray.target.layout) else (
-            f" in a project of layout {layout.name}")
+        where = "" if seen.astray is seen.held else f" in a project of layout {seen.astray.target.name}"
         return f", but{where} {len(seen.astray.astray)} others may go astray"
     return ", but the config does not go with them" if seen.wrong and seen.held and seen.held.whole else ""
 
@@ -60,7 +60,7 @@ def _rows(seen: Diagnosis) -> list[tuple[str, str]]:
         *(_names_rows(seen, seen.held) if seen.held else []),
         ("beside", some(seen.weights.beside) if seen.weights else ""),
         ("because", textwrap.fill(because, WIDTH)),
-        ("mend", "\n".join(seen.mend)),
+        ("mend", "\n".join(mend(seen))),
     ]
 
 
@@ -69,7 +69,7 @@ def _names_rows(seen: Diagnosis, held: Held) -> list[tuple[str, str]]:
     if not matching.loaded and not matching.skipped:
         return [("it has", some(list(seen.reading.entries))), ("the model has", some(list(held.target.shapes)))]
     skipped = [*map(str, matching.skipped[:4]), *(["…"] if len(matching.skipped) > 4 else [])]
-    layouts = [f"{h.target.layout.name}: {_outcome(h)}" for h in seen.each if h.target.layout and h.matching.loaded]
+    layouts = [f"{h.target.name}: {_outcome(h)}" for h in seen.each if h.matching.loaded]
     return [
         ("lost", _names(held.lost, "not in the file: they stay random")),
         ("skipped", "\n".join(skipped)),
@@ -138,8 +138,8 @@ def data(seen: Diagnosis) -> dict[str, Any]:
         "fragile": reading.fragile, "unknown": reading.unknown, "harmful": list(seen.harmful),
         "names": _held_data(held) if held else None,
         "astray": (seen.astray or held).astray if held else [],
-        "layouts": {h.target.layout.name: _outcome(h) for h in seen.each if h.target.layout},
-        "config": [w._asdict() for w in seen.wrong], "because": seen.because or _reason(seen), "mend": seen.mend,
+        "layouts": {h.target.name: _outcome(h) for h in seen.each if h.target.layout},
+        "config": [w._asdict() for w in seen.wrong], "because": seen.because or _reason(seen), "mend": mend(seen),
     }
 
 
