@@ -60,6 +60,9 @@ if TYPE_CHECKING:
     from zooconv.mapping.family import Refusal as Refusal
     from zooconv.mapping.family import Shapes as Shapes
     from zooconv.mapping.flat import Flat as Flat
+    from zooconv.mapping.lazy import Call as Call
+    from zooconv.mapping.lazy import LazyBackbone as LazyBackbone
+    from zooconv.mapping.lazy import Named as Named
     from zooconv.mapping.ops import Op as Op
     from zooconv.mapping.ops import around_zeros as around_zeros
     from zooconv.mapping.ops import cat as cat
@@ -76,9 +79,6 @@ if TYPE_CHECKING:
     from zooconv.mapping.ops import square as square
     from zooconv.mapping.ops import transpose as transpose
     from zooconv.mapping.ops import unfold_order as unfold_order
-    from zooconv.mapping.lazy import Call as Call
-    from zooconv.mapping.lazy import LazyBackbone as LazyBackbone
-    from zooconv.mapping.lazy import Named as Named
     from zooconv.mapping.requires import Pitfall as Pitfall
     from zooconv.mapping.requires import Requires as Requires
     from zooconv.mapping.rules import Dialect as Dialect

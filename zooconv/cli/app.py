@@ -13,6 +13,7 @@ import typer
 from zooconv import __version__
 from zooconv.cli import (
     card,
+    config,
     convert,
     diff,
     fetch,
@@ -40,6 +41,7 @@ for name, command, panel in (
     ("list", list_.list_, "Look"),
     ("show", show.show, "Look"),
     ("layouts", layouts.layouts, "Look"),
+    ("config", config.config, "Use"),
     ("verify", verify.verify, "Check"),
     ("parity", parity.parity, "Check"),
     ("card", card.card, "Check"),

@@ -59,9 +59,7 @@ class Wanted:
         Pixel values are the project's where it insists, else those of the dialect that the weights came in, else those
         that the model was trained with, else ImageNet's. Other keys are the project's, the dialect's before them.
         """
-        mean, std = IMAGENET_MEAN, IMAGENET_STD
-        if self.model:
-            mean, std = self.model.mean, self.model.std
+        mean, std = (self.model.mean, self.model.std) if self.model else (IMAGENET_MEAN, IMAGENET_STD)
         keys = _nested(self.required.weights, self.weights)
         for one in self.requires:
             keys = merged(keys, one.model(self.config) if one.model else {})

@@ -11,6 +11,7 @@ from zooconv.d2config.keys import Wanted
 from zooconv.errors import UsageError
 from zooconv.mapping.lazy import Call, LazyBackbone, Named
 
+WIDTH = 110
 FORMS = {"yaml": "YAML", "lazy": "LazyConfig"}
 
 
@@ -64,12 +65,22 @@ def lazy_text(wanted: Wanted) -> str:
     """A LazyConfig's lines, to stand below those that make `model`, `dataloader` and `train`."""
     required, keys = wanted.required, wanted.keys
     assert required.lazy is not None
-    backbone, pixels = required.lazy(wanted.config), keys["MODEL"]
+    backbone, pixels = required.lazy(wanted.config, keys["MODEL"]), keys["MODEL"]
     rest = {**backbone.beside, "model.pixel_mean": pixels["PIXEL_MEAN"], "model.pixel_std": pixels["PIXEL_STD"],
             **dict.fromkeys(backbone.formats, keys["INPUT"]["FORMAT"]), "train.init_checkpoint": wanted.weights}
     place = f"model.{wanted.layout.mount.strip('.')}"
     return "\n".join([*_imports(backbone), "", f"{place} = {_opened(backbone)}",
-                      *(f"{name} = {python_value(value)}" for name, value in rest.items())])
+                      *(f"{name} = {python_lines(value, len(name) + 3)}" for name, value in rest.items())])
+
+
+def python_lines(value: Any, before: int = 0) -> str:
+    """A value as Python: in one line, or an item a line where calls would not fit into one, after `before` columns."""
+    text = python_value(value)
+    if before + len(text) <= WIDTH or not any(True for _ in _targets(value)) or isinstance(value, Call):
+        return text
+    items = [f"{python_value(k)}: {python_value(v)}" for k, v in value.items()] if isinstance(value, Mapping) else \
+        [python_value(item) for item in value]
+    return "\n".join([text[0], *(f"    {item}," for item in items), text[-1]])
 
 
 def python_value(value: Any) -> str:
@@ -77,7 +88,8 @@ def python_value(value: Any) -> str:
     if isinstance(value, Named):
         return _name(value.target)
     if isinstance(value, Call):
-        return f"{_callee(value)}({', '.join([*map(python_value, value.first), *_arguments(value.arguments)])})"
+        arguments = (f"{name}={python_value(one)}" for name, one in value.arguments.items())
+        return f"{_callee(value)}({', '.join([*map(python_value, value.first), *arguments])})"
     if isinstance(value, list):
         return f"[{', '.join(map(python_value, value))}]"
     if isinstance(value, tuple):
@@ -91,12 +103,12 @@ def _opened(backbone: LazyBackbone) -> str:
     """The backbone's call, an argument a line; what the weights do not decide comes last."""
     free = ["# not the weights' affair: as the project's own configs have it", *_arguments(backbone.free)]
     lines = [*_arguments(backbone.call.arguments), *(free if backbone.free else ())]
-    inner = "\n".join(f"    {line}" if line.startswith("#") else f"    {line}," for line in lines)
+    inner = textwrap.indent("\n".join(line if line.startswith("#") else f"{line}," for line in lines), "    ")
     return f"{_callee(backbone.call)}(\n{inner}\n)"
 
 
 def _arguments(values: Mapping[str, Any]) -> list[str]:
-    return [f"{name}={python_value(value)}" for name, value in values.items()]
+    return [f"{name}={python_lines(value, len(name) + 5)}" for name, value in values.items()]
 
 
 def _callee(call: Call) -> str:
@@ -132,5 +144,5 @@ def _targets(value: Any) -> Iterator[str]:
 
 
 def _comments(notes: Iterable[str]) -> list[str]:
-    return [line for note in notes for line in textwrap.wrap(note, 110, initial_indent="# ", subsequent_indent="#   ",
+    return [line for note in notes for line in textwrap.wrap(note, WIDTH, initial_indent="# ", subsequent_indent="#   ",
                                                              break_long_words=False, break_on_hyphens=False)]

@@ -31,7 +31,8 @@ class Requires:
 
     `model` gives the keys under MODEL for a config of the family. Each must have that value in the user's config, or
     one of `also`, by its dotted name (`{"RESNETS.NORM": ("BN", "SyncBN")}`); of OUT_FEATURES, a part will do. `lazy`
-    gives the backbone of a LazyConfig; where there is no `model`, the project reads no other. `declares` are the
+    gives the backbone of a LazyConfig, of the family's config and of what a YAML one would have under MODEL; where
+    there is no `model`, the project reads no other. `declares` are the
     project's own defaults under MODEL, which count where a config is silent. `weights` is the key under MODEL that
     names the file.
 
@@ -45,7 +46,7 @@ class Requires:
     model: Callable[[Any], Mapping[str, Any]] | None = None
     note: str | Callable[[Any], str] = ""
     also: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    lazy: Callable[[Any], LazyBackbone] | None = None
+    lazy: Callable[[Any, Mapping[str, Any]], LazyBackbone] | None = None
     declares: Mapping[str, Any] = field(default_factory=dict)
     weights: str = "WEIGHTS"
     pitfalls: Callable[[Any, Mapping[str, Any]], Iterable[Pitfall]] | None = None

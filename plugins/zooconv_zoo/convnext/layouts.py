@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from zooconv import Call, Fresh, Layout, LazyBackbone, Requires, rename, reshape
 from zooconv_zoo.configs import DETREX, STAGES, neck
@@ -55,7 +55,7 @@ def declared(variant: str, out_features: object = STAGES, *, channels: str = "DI
     return {"CONVNEXT": {"DEPTHS": list(config.depths), channels: list(config.dims), "OUT_FEATURES": out_features}}
 
 
-def detrexs(config: ConvNeXtConfig) -> LazyBackbone:
+def detrexs(config: ConvNeXtConfig, _: Mapping[str, object]) -> LazyBackbone:
     return LazyBackbone(
         Call("detrex.modeling.backbone:ConvNeXt",
              {"in_chans": 3, "depths": list(config.depths), "dims": list(config.dims), "layer_scale_init_value": 1.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from zooconv import Call, Layout, LazyBackbone, Requires
@@ -13,7 +14,7 @@ CLASS = ("Detectron2 has no class for it (its ViT has no rotary positions, stora
          "zooconv_zoo.dinov3.backbone.DINOv3ViT is one, in plain torch")
 
 
-def lazily(config: DINOv3Config) -> LazyBackbone:
+def lazily(config: DINOv3Config, _: Mapping[str, object]) -> LazyBackbone:
     return LazyBackbone(Call("zooconv_zoo.dinov3.backbone:DINOv3ViT",
                              {"config": Call("zooconv_zoo.dinov3.family:DINOv3Config", asdict(config))}),
                         free={"drop_path": 0.1}, beside={"model.backbone.in_feature": "last_feat"})

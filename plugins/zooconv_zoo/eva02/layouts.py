@@ -46,7 +46,7 @@ def model(config: EVA02Config) -> Mapping[str, object]:
 DECLARED = {"EVA02": {**keys(VARIANTS["large_patch16_224"]), "PRETRAINED_WEIGHT": None}}
 
 
-def detrexs(config: EVA02Config) -> LazyBackbone:
+def detrexs(config: EVA02Config, _: Mapping[str, object]) -> LazyBackbone:
     """projects/dino_eva/configs/models/dino_eva_02.py; the class takes int(embed_dim * mlp_ratio)."""
     return LazyBackbone(
         Call("detrex.modeling.backbone:EVA02_ViT",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from zooconv import Call, Fresh, Layout, LazyBackbone, Requires
 from zooconv_zoo.configs import DETREX, STAGES, neck
@@ -29,7 +29,7 @@ def named_variant(config: FocalNetConfig) -> dict[str, object]:
     return {"BACKBONE": {"NAME": "D2FocalNet"}, "FOCAL": {**name, "out_features": STAGES}}
 
 
-def detrexs(config: FocalNetConfig) -> LazyBackbone:
+def detrexs(config: FocalNetConfig, _: Mapping[str, object]) -> LazyBackbone:
     return LazyBackbone(
         Call("detrex.modeling.backbone:FocalNet",
              {"embed_dim": config.embed_dim, "depths": config.depths, "focal_levels": config.levels,

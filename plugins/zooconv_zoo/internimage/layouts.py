@@ -34,7 +34,7 @@ def model(config: InternImageConfig) -> Mapping[str, object]:
     return {"BACKBONE": {"NAME": "D2InternImage"}, "INTERNIMAGE": keys(config)}
 
 
-def detrexs(config: InternImageConfig) -> LazyBackbone:
+def detrexs(config: InternImageConfig, _: Mapping[str, object]) -> LazyBackbone:
     """A tiny one's layer scales are added by this layout, and must be there to be loaded."""
     scale = None if config.center_feature_scale and not config.layer_scale else 1.0
     return LazyBackbone(

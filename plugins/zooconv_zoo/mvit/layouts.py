@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import accumulate
 
@@ -46,7 +46,7 @@ NOTE = ("Detectron2's MViT is made to compute other features than the classifier
         "(adaptive_window_size), and pools keys twice as much in the last blocks of scale3 and scale4")
 
 
-def lazily(config: MViTConfig) -> LazyBackbone:
+def lazily(config: MViTConfig, _: Mapping[str, object]) -> LazyBackbone:
     """projects/MViTv2/configs/mask_rcnn_mvitv2_t_3x.py."""
     return LazyBackbone(
         Call("detectron2.modeling:MViT",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from zooconv import Call, Layout, LazyBackbone, Named, Requires
@@ -14,7 +15,7 @@ D2 = "facebookresearch/detectron2 detectron2/modeling/backbone/regnet.py"
 CODE = "detectron2.modeling.backbone.regnet"
 
 
-def anynet(config: RegNetConfig) -> LazyBackbone:
+def anynet(config: RegNetConfig, _: Mapping[str, object]) -> LazyBackbone:
     """AnyNet takes what a checkpoint tells; RegNet, the parameters of a line, and quantises widths off it."""
     return LazyBackbone(
         Call(f"{CODE}:AnyNet",
@@ -27,8 +28,8 @@ def anynet(config: RegNetConfig) -> LazyBackbone:
         free={"norm": "SyncBN"})
 
 
-def under_fpn(config: RegNetConfig) -> LazyBackbone:
-    return replace(anynet(config), beside={"model.backbone.in_features": "${.bottom_up.out_features}"})
+def under_fpn(config: RegNetConfig, _: Mapping[str, object]) -> LazyBackbone:
+    return replace(anynet(config, _), beside={"model.backbone.in_features": "${.bottom_up.out_features}"})
 
 
 BGR = ("weights as pycls released them (.pyth) saw BGR: for these, INPUT.FORMAT is BGR, and mean and std stand the "

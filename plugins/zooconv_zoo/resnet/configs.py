@@ -67,51 +67,51 @@ def pitfalls(config: ResNetConfig, model: Mapping[str, Any]) -> Iterator[Pitfall
                                       "loaded without a warning, and their statistics are lost")
 
 
-# -- LazyConfig: configs/common/models/mask_rcnn_fpn.py -----------------------------------------------------------------
+# -- LazyConfig: configs/common/models/mask_rcnn_fpn.py ---------------------------------------------------------------
 
 CODE = "detectron2.modeling.backbone.resnet"
 
 
-def lazily(norm: str = "") -> Callable[[ResNetConfig], LazyBackbone]:
-    def backbone(config: ResNetConfig) -> LazyBackbone:
+def lazily(norm: str = "") -> Callable[[ResNetConfig, Mapping[str, Any]], LazyBackbone]:
+    def backbone(config: ResNetConfig, keys: Mapping[str, Any]) -> LazyBackbone:
         kind = "GN" if config.group_norm else norm or "FrozenBN"
         stem = "detectron2.projects.deeplab.resnet:DeepLabStem" if config.deep_stem else f"{CODE}:BasicStem"
+        stride = {"stride_in_1x1": keys.get("RESNETS", {}).get("STRIDE_IN_1X1", False)} if config.bottleneck else {}
         return LazyBackbone(
             Call(f"{CODE}:ResNet",
                  {"stem": Call(stem, {"in_channels": 3, "out_channels": config.stem_channels, "norm": kind}),
-                  "stages": usual_stages(config, kind) or every_stage(config, kind)}),
+                  "stages": usual_stages(config, kind, stride) or every_stage(config, kind, stride)}),
             free={"out_features": STAGES})
     return backbone
 
 
-def detrexs(config: ResNetConfig) -> LazyBackbone:
+def detrexs(config: ResNetConfig, keys: Mapping[str, Any]) -> LazyBackbone:
     """projects/dino/configs/models/dino_r50.py."""
-    made = lazily()(config)
+    made = lazily()(config, keys)
     channels = [config.out_channels << s for s in (1, 2, 3)]
     return LazyBackbone(made.call, {"out_features": STAGES[1:], "freeze_at": 1}, neck(channels, STAGES[1:]), DETREX)
 
 
-def usual_stages(config: ResNetConfig, norm: str) -> Call | None:
+def usual_stages(config: ResNetConfig, norm: str, stride: Mapping[str, bool]) -> Call | None:
     """`make_default_stages` makes those of Table 1 of the paper."""
     usual = (64, 256 if config.bottleneck else 64, 64)
     if config.layers not in (18, 34, 50, 101, 152) or (
             config.groups * config.width_per_group, config.out_channels, config.stem_channels) != usual \
             or config.groups > 1 or config.bottleneck != (config.layers >= 50):
         return None
-    stride = {"stride_in_1x1": False} if config.bottleneck else {}
     return Call(f"{CODE}:ResNet.make_default_stages", {"depth": config.layers, **stride, "norm": norm})
 
 
-def every_stage(config: ResNetConfig, norm: str) -> list[Call]:
+def every_stage(config: ResNetConfig, norm: str, stride: Mapping[str, bool]) -> list[Call]:
     """`make_stage`, for each."""
     inputs, stages = config.stem_channels, []
     for s, depth in enumerate(config.depths):
         outputs = config.out_channels << s
-        block = {"bottleneck_channels": config.groups * config.width_per_group << s, "num_groups": config.groups,
-                 "stride_in_1x1": False} if config.bottleneck else {}
+        width = config.groups * config.width_per_group << s
+        block = {"bottleneck_channels": width, "num_groups": config.groups} if config.bottleneck else {}
         stages.append(Call(f"{CODE}:ResNet.make_stage", {
             "block_class": Named(f"{CODE}:{'BottleneckBlock' if config.bottleneck else 'BasicBlock'}"),
             "num_blocks": depth, "stride_per_block": [2 if s else 1, *[1] * (depth - 1)], "in_channels": inputs,
-            "out_channels": outputs, **block, "norm": norm}))
+            "out_channels": outputs, **block, **stride, "norm": norm}))
         inputs = outputs
     return stages

@@ -10,6 +10,7 @@ from .configs import FPNS, NOTE, detrexs, requires
 from .dialects import CANONICAL
 from .family import ResNetConfig, tensors
 
+
 def basic_stem(config: ResNetConfig) -> str | None:
     """build_resnet_backbone makes no others."""
     return "its stem is three convolutions; this builder's BasicStem is one" if config.deep_stem else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from zooconv import Call, Fresh, Layout, LazyBackbone, Requires
 from zooconv_zoo.configs import STAGES, partial_norm, ratio, windowed
@@ -46,7 +46,7 @@ def not_vitdets(config: ViTConfig) -> str | None:
     return None if config.qkv_bias else "without biases of queries, keys and values it is not known again"
 
 
-def vitdet(config: ViTConfig) -> LazyBackbone:
+def vitdet(config: ViTConfig, _: Mapping[str, object]) -> LazyBackbone:
     """detectron2/modeling/backbone/vit.py; the rest is configs/common/models/mask_rcnn_vitdet.py's."""
     return LazyBackbone(
         Call("detectron2.modeling:ViT",
