@@ -79,7 +79,7 @@ def test_glees_names_stand_bare_and_its_config_says_what_differs():
     assert wanted(plan, "x.pth").keys["MODEL"]["INTERNIMAGE"] == {
         "CHANNELS": 320, "DEPTHS": [6, 6, 32, 6], "GROUPS": [10, 20, 40, 80], "OFFSET_SCALE": 1.0, "LAYER_SCALE": None,
         "POST_NORM": False, "RES_POST_NORM": True, "DW_KERNEL_SIZE": 5, "LEVEL2_POST_NORM": True,
-        "LEVEL2_POST_NORM_BLOCK_IDS": [5, 11, 17, 23, 29], "CENTER_FEATURE_SCALE": True}
+        "LEVEL2_POST_NORM_BLOCK_IDS": [5, 11, 17, 23, 29], "CENTER_FEATURE_SCALE": True, "PRETRAINED_WEIGHT": "x.pth"}
     large = wanted(planned("glee", VARIANTS["large"]), "x.pth").keys["MODEL"]["INTERNIMAGE"]
     assert (large["OFFSET_SCALE"], large["LAYER_SCALE"], large["LEVEL2_POST_NORM_BLOCK_IDS"]) == (2.0, 1.0, None)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from zooconv.d2config.edit import by_hand
 from zooconv.d2config.keys import Wanted, dotted, merged
 from zooconv.d2config.text import yaml_value
 from zooconv.d2config.yaml import Chain
@@ -58,9 +59,10 @@ class Finding:
 
 def findings(wanted: Wanted, chain: Chain) -> list[Finding]:
     """Everything about a user's config that the weights have a word on, what costs accuracy first."""
-    said, defaults = chain.values, wanted.defaults
+    defaults = wanted.defaults
+    said = _as_mappings(chain.values, merged(defaults, wanted.keys), chain)
     counts = merged(defaults, said)
-    model = counts.get("MODEL") or {}
+    model = counts["MODEL"]
     asked = wanted.required.pitfalls
     pitfalls = {f"MODEL.{p.key}": p for p in (asked(wanted.config, model) if asked else ())}
     flat, own = dotted(counts), dotted(said)
@@ -71,6 +73,18 @@ def findings(wanted: Wanted, chain: Chain) -> list[Finding]:
     found += [Finding(key, chain.place(key), flat[key], None, p.why, p.costs, needs=False)
               for key, p in pitfalls.items() if key not in told and _minded(key, p, needed, own)]
     return sorted(found, key=lambda one: not one.costs)
+
+
+def _as_mappings(said: Mapping[str, Any], known: Mapping[str, Any], chain: Chain, under: str = "") -> dict[str, Any]:
+    """What a config says, a mapping wherever there must be one. Raises UsageError where something else stands."""
+    clean = dict(said)
+    for key in known.keys() & said.keys():
+        if isinstance(known[key], Mapping):
+            value = {} if said[key] is None else said[key]
+            if not isinstance(value, Mapping):
+                raise by_hand(chain.documents[0].path, under + key, f"{under}{key} is no mapping")
+            clean[key] = _as_mappings(value, known[key], chain, f"{under}{key}.")
+    return clean
 
 
 def _minded(key: str, pitfall: Pitfall, needed: Mapping[str, Any], own: Mapping[str, Any]) -> bool:

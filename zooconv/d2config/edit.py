@@ -39,7 +39,7 @@ def changed(document: Document, values: Mapping[str, Any]) -> str:
 
 
 def by_hand(path: Path, key: str, why: str) -> UsageError:
-    return UsageError(f"{path} cannot be changed without changing more than {key}", why=[why, "it was not touched"],
+    return UsageError(f"{path} cannot be given {key}", why=[why, "it was not touched"],
                       next="change it by hand; zooconv config NAME prints what it must say")
 
 
