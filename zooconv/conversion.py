@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zooconv.audit import Audit
 from zooconv.certificate import Certificate
 from zooconv.checkpoint.open import Checkpoint
-from zooconv.d2config.keys import Wanted, wanted
+from zooconv.d2config.keys import Wanted, wanted_of
 from zooconv.d2config.text import config_of, form_of
 from zooconv.digest import FileDigest, TensorDigest, tree_digest
 from zooconv.execute import Written
@@ -55,7 +55,7 @@ class Preview:
     @property
     def wanted(self) -> Wanted:
         """What a Detectron2 config must say for the file."""
-        return wanted(self.plan, str(self.place.path), self.source.model, self.place.layout)
+        return wanted_of(self.plan, str(self.place.path), self.source.model, self.place.layout)
 
     def source_files(self, written: Written) -> tuple[FileDigest, ...]:
         """The source's files, as fetching them or the pass has measured them."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from zooconv.certificate import certificate_path, read_certificate
 from zooconv.checkpoint.open import open_checkpoint
-from zooconv.d2config.keys import Wanted, dialect_requires, wanted
+from zooconv.d2config.keys import Wanted, dialect_requires, wanted_of
 from zooconv.errors import CheckFailed, UsageError, ZooError
 from zooconv.mapping.change import in_turn
 from zooconv.mapping.family import Family, Layout
@@ -109,7 +109,7 @@ def _of_file(source: LocalSource, project: str | None, choices: Mapping[str, Any
         return Wanted(known, layout, project or layout.name, config, str(source.path))
     plan = make_plan(found, layout, choices=choices)
     target = place(source, project or layout.name, registry=registry, choices=choices)
-    return wanted(plan, str(target.path), project=project or layout.name)
+    return wanted_of(plan, str(target.path), project=project or layout.name)
 
 
 def _read(path: Path, known: Family[Any], layout: Layout) -> Any:

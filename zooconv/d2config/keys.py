@@ -87,7 +87,7 @@ class Wanted:
         return f"{self.family.title}{f' {variant}' if variant else ''}  ({config_text(config_facts(self.config))})"
 
 
-def wanted(plan: Plan, weights: str, model: Model | None = None, project: str = "") -> Wanted:
+def wanted_of(plan: Plan, weights: str, model: Model | None = None, project: str = "") -> Wanted:
     """What a config must say for the file that a plan makes. `project` is the layout's name unless said."""
     return Wanted(plan.family, plan.layout, project or plan.layout.name, plan.config, weights,
                   dialect_requires(plan.family, plan.dialect), model, plan.turns_colours)

@@ -55,8 +55,7 @@ def pitfalls(config: ResNetConfig, model: Mapping[str, Any]) -> Iterator[Pitfall
     yield Pitfall("RESNETS.STRIDE_IN_1X1", "the same file loads without a warning with either value, and with the "
                                            "wrong one its features are about 30 % off")
     if norm in COUNTING and not config.group_norm:
-        stem = f"its stem and first {frozen - 1} stages alone are frozen, by BACKBONE.FREEZE_AT" if frozen else \
-            "no stage is frozen (BACKBONE.FREEZE_AT: 0)"
+        stem = f"of its stem and stages, BACKBONE.FREEZE_AT freezes the first {frozen} alone"
         yield Pitfall("RESNETS.NORM", f"goes on counting statistics, where FrozenBN keeps the weights' own: with few "
                                       f"images a device, accuracy falls; {stem}", costs=False)
     elif config.group_norm:
