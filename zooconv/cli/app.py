@@ -13,6 +13,7 @@ import typer
 from zooconv import __version__
 from zooconv.cli import (
     card,
+    config,
     convert,
     diff,
     doctor,
@@ -44,6 +45,7 @@ for name, command, panel in (
     ("layouts", layouts.layouts, "Look"),
     ("doctor", doctor.doctor, "Mend"),
     ("repair", repair.repair, "Mend"),
+    ("config", config.config, "Use"),
     ("verify", verify.verify, "Check"),
     ("parity", parity.parity, "Check"),
     ("card", card.card, "Check"),

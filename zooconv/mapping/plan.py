@@ -22,7 +22,6 @@ from zooconv.mapping.change import Change, Changed, make_changes
 from zooconv.mapping.expr import Expr, Leaf, ShapeError, in_place, leaves
 from zooconv.mapping.family import Family, Layout, config_facts
 from zooconv.mapping.fit import Fit, Problem
-from zooconv.mapping.requires import Requires
 from zooconv.mapping.rules import Firing, Translation
 from zooconv.tensor import DTYPES, TensorSpec
 
@@ -87,12 +86,6 @@ class Plan(Moves):
         return [move.target.name for move in self.moves if not any(leaves(move.value))]
 
     @property
-    def requires(self) -> tuple[Requires, ...]:
-        """What a Detectron2 config must say: the layout's word, then that of the dialect that the source came in."""
-        source = next((d.requires for d in self.family.dialects if d.name == self.dialect), None)
-        return (self.layout.requires, source) if source else (self.layout.requires,)
-
-    @property
     def facts(self) -> dict[str, Any]:
         """What the target file says of itself, apart from its tree digest."""
         return {"format": 1, "family": self.family.name, "config": config_facts(self.config),
@@ -107,12 +100,10 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True, choices: Mappin
     has not; CheckFailed, listing every offender, where the layout cannot hold what the file has, needs what it has not,
     or where the moves cannot be undone.
     """
-    asked = _chosen(found, choices or {})
+    asked = chosen_changes(found.family, found.config, choices or {})
     changed = make_changes(found.config, found.canonical, [*asked, *layout.changes], found.family.table)
     derived = found.family.derived_values(changed.config)
-    if reason := layout.refusal(changed.config):
-        raise CheckFailed(f"layout {layout.name} cannot hold this {found.family.title}", why=[reason],
-                          next=f"zooconv layouts {found.family.name}  (for one that can)")
+    must_hold(layout, found.family, changed.config)
     omitted = {name: why for name in changed.canonical if (why := layout.omits(name)) is not None}
     kept = {name: value for name, value in changed.canonical.items() if name not in omitted}
     placed = layout.body.from_canonical(kept | derived if fresh else kept)
@@ -147,14 +138,21 @@ _LEFT = "added by another layout, still at its start value"
 _COUNTER = "counter, which takes no part in what a model computes"
 
 
-def _chosen(found: Fit, choices: Mapping[str, Any]) -> list[Change]:
-    """The changes that options ask for."""
+def chosen_changes(family: Family[Any], config: Any, choices: Mapping[str, Any]) -> list[Change]:
+    """The changes that options ask for. Raises UsageError for one that the family has not."""
     for option in choices:
-        if option not in found.family.choices:
-            known = ", ".join(f"--{name}" for name in found.family.choices)
-            raise UsageError(f"{found.family.title} has nothing that --{option} could change",
+        if option not in family.choices:
+            known = ", ".join(f"--{name}" for name in family.choices)
+            raise UsageError(f"{family.title} has nothing that --{option} could change",
                              why=[f"what it has: {known}"] if known else ())
-    return [found.family.choices[option](found.config, value) for option, value in choices.items()]
+    return [family.choices[option](config, value) for option, value in choices.items()]
+
+
+def must_hold(layout: Layout, family: Family[Any], config: Any) -> None:
+    """Raise CheckFailed where the layout's implementation cannot hold a member of this config."""
+    if reason := layout.refusal(config):
+        raise CheckFailed(f"layout {layout.name} cannot hold this {family.title}", why=[reason],
+                          next=f"zooconv layouts {family.name}  (for one that can)")
 
 
 def rules_digest(found: Fit, layout: Layout, changed: Changed) -> str:
