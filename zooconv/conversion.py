@@ -26,6 +26,8 @@ from zooconv.registry import Check, Content, Converter, File, Output, Record, So
 if TYPE_CHECKING:
     from zooconv.hub import Fetched
 
+PORTABLE = "Detectron2 matches these names by their ends; it refuses a model in which the backbone stands twice"
+
 
 @dataclass(frozen=True)
 class Preview:
@@ -50,7 +52,8 @@ class Preview:
     def mind(self) -> list[str]:
         """What the layout and the zoo want a user to mind."""
         plan, model = self.plan, self.source.model
-        notes = [*(requires.advice(plan.config) for requires in plan.requires), model.note if model else ""]
+        notes = [*(requires.advice(plan.config) for requires in plan.requires), model.note if model else "",
+                 PORTABLE if self.options.get("portable") else ""]
         return [note for note in notes if note]
 
     def source_files(self, written: Written) -> tuple[FileDigest, ...]:

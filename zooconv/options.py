@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-Format = Literal["pth", "safetensors"]
+Format = Literal["pth", "safetensors", "pkl"]
 
 
 def _option(default: Any, help_: str, *flags: str, group: str, recorded: bool = False) -> Any:
@@ -24,7 +24,10 @@ class Options:
                           "--layout", "-l", group="Target")
     fresh: bool = _option(True, "Write the tensors that the layout adds, at their start values.",
                           "--fresh/--no-fresh", group="Target", recorded=True)
-    format: Format | None = _option(None, "The container: pth (default) or safetensors.", "--format", group="Target")
+    portable: bool = _option(False, "Leave out the mount, and have Detectron2 match names by their ends.",
+                             "--portable", group="Target", recorded=True)
+    format: Format | None = _option(None, "The container: pth (default), pkl or safetensors.",
+                                    "--format", group="Target")
     output: Path | None = _option(None, "A file or a folder; default: weights/ for a model of the hub, else here.",
                                   "--output", "-o", group="Target")
     patch: int | None = _option(None, "Resample the patch embedding to patches of this many pixels.",
@@ -60,6 +63,11 @@ class Options:
     def choices(self) -> dict[str, Any]:
         """The changes that are asked for, with their values (see `Family.choices`)."""
         return {name: value for name in CHOICES if (value := getattr(self, name))}
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """The choices that an artifact is called after, with their values."""
+        return ({"portable": True} if self.portable else {}) | self.choices
 
     @property
     def recorded(self) -> dict[str, Any]:

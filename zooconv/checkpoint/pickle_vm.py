@@ -1,10 +1,10 @@
 """A pickle machine that runs nothing.
 
 It reads the opcodes that torch.save and its kin write and builds plain Python data. A global is never imported and a
-call is never made: both become inert records (`Global`, `Instance`) that a caller may interpret, as `torch_zip` does
-with torch's own rebuild functions. Anything else beside the weights (an argparse.Namespace, a CfgNode, numpy scalars)
-passes through as such a record. A pickle that names a function by which code gets run is refused all the same: its
-author meant harm, and the user should know.
+call is never made: both become inert records (`Global`, `Instance`) that a caller may interpret, as `torch_tensor`
+does with torch's own rebuild functions. Anything else beside the weights (an argparse.Namespace, a CfgNode, numpy
+scalars) passes through as such a record. A pickle that names a function by which code gets run is refused all the
+same: its author meant harm, and the user should know.
 
 Opcodes: Lib/pickletools.py of CPython. Protocols 2 to 5; what no checkpoint needs is not allowed.
 """
@@ -107,9 +107,16 @@ def load(data: Data, *, call: Call = inert, persistent: Persistent | None = None
     are not read: the value has what `place` makes of their offset and size. Raises UnsafeFile where the pickle is
     malformed, exceeds the machine's bounds, or names a harmful global.
     """
+    return load_next(data, 0, call=call, persistent=persistent, place=place)[0]
+
+
+def load_next(data: Data, at: int, *, call: Call = inert, persistent: Persistent | None = None,
+              place: Place | None = None) -> tuple[Any, int]:
+    """The value of the pickle that begins at byte `at`, and the byte at which it ends. The rest is as in `load`."""
     machine = _Machine(data, call, persistent, place)
+    machine.at = at
     try:
-        return machine.run()
+        return machine.run(), machine.at
     except (IndexError, KeyError, TypeError, ValueError, RecursionError, struct.error) as error:
         raise UnsafeFile(f"the pickle is malformed near byte {machine.at}",
                          why=[f"{type(error).__name__}: {error}"]) from None

@@ -114,7 +114,7 @@ def test_what_stands_beside_the_weights_is_inert_and_named(tmp_path, protocol):
         "meta": {"names": np.array(["a", "b"], object)}, "args": argparse.Namespace(lr=0.1), "steps": [np.arange(3)],
     }, protocol)
     with open_checkpoint(path) as checkpoint:
-        assert (checkpoint.format, checkpoint.wrapper) == ("numpy pickle", ("model",))
+        assert (checkpoint.format, checkpoint.wrapper) == ("pickle", ("model",))
         beside = " ".join(checkpoint.beside)
     assert "__author__ (a str)" in beside
     assert "args (a argparse.Namespace)" in beside
