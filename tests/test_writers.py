@@ -99,11 +99,12 @@ def globals_of(content):
 
 def test_a_pickle_names_what_torch_has_had_since_version_1_and_nothing_of_numpy():
     specs = [TensorSpec("w", (2, 3)), TensorSpec("half", (2,), "F16"), TensorSpec("brain", (2,), "BF16")]
-    assert globals_of(written("pkl", specs, [bytes(spec.nbytes) for spec in specs])) == {
-        "torch._utils _rebuild_tensor_v2", "torch.storage _load_from_bytes", "collections OrderedDict",
+    calls = {"torch._utils _rebuild_tensor_v2", "torch.storage _load_from_bytes", "collections OrderedDict"}
+    assert globals_of(written("pkl", specs, [bytes(spec.nbytes) for spec in specs])) == calls | {
         "torch FloatStorage", "torch HalfStorage", "torch BFloat16Storage"}
-    assert globals_of(pickle.dumps({"w": torch.ones(2)}, 2)) == {  # the control: torch itself, and what it needs for text
-        "torch._utils _rebuild_tensor_v2", "torch.storage _load_from_bytes", "collections OrderedDict", "_codecs encode"}
+    # the controls: torch's own pickle, and numpy's
+    assert globals_of(pickle.dumps({"w": torch.ones(2)}, 3)) == calls | {"torch FloatStorage"}
+    assert any("numpy" in name for name in globals_of(pickle.dumps({"w": np.ones(2)}, 3)))
 
 
 @given(tensors())
