@@ -9,6 +9,7 @@ import argparse
 import collections
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -47,6 +48,10 @@ def test_the_reference_case(official, zooconv, weights):
     assert all(type(t) is torch.Tensor and t.dtype == torch.float32 for t in model.values())
     assert all(name.startswith(("backbone.downsample_layers.", "backbone.stages.", "backbone.norm.")) for name in model)
     assert all(torch.equal(t, torch.from_numpy(weights[name.removeprefix("backbone.")])) for name, t in model.items())
+    page = official.with_name(f"{NAME}_d2.pth.md").read_text()
+    assert "| 182 | 180 | 2 | 0 | 180 |" in page
+    assert "| 2 | `head.weight`, `head.bias` | classifier |" in page
+    assert f"\nzooconv convert {NAME}.pth --layout d2\n" in page
     assert files_in(official.parent) == ["config.yaml", f"{NAME}.pth", f"{NAME}_d2.pth",
                                          f"{NAME}_d2.pth.cert.json", f"{NAME}_d2.pth.md",
                                          "registry.json"]
@@ -117,7 +122,7 @@ def detectron2_loads(path, detector):
 
     class DetectionCheckpointer(Checkpointer):
         def _load_file(self, filename):
-            with open(filename, "rb") as file:
+            with Path(filename).open("rb") as file:
                 data = pickle.load(file, encoding="latin1")
             return data if "model" in data and "__author__" in data else {"model": data, "__author__": "Caffe2"}
 

@@ -22,12 +22,12 @@ from zooconv.mapping.plan import make_plan
 from zooconv.mapping.portable import portable_plan
 from zooconv.names import HubSource, LocalSource, Source, local, resolve
 from zooconv.options import Options
+from zooconv.page import page
 from zooconv.place import object_to, place
 from zooconv.plugins import chosen_layout, families
 from zooconv.pump import Watching
 from zooconv.recognise import recognise
 from zooconv.registry import Registry, update
-from zooconv.report import page
 from zooconv.zoo import zoo
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def run(source: Source, options: Options, *, hub: Hub | None = None,
         conversion = Conversion(preview, written, certificate, version, options.note)
         update(target.registry, lambda registry: registry.put(target.name, conversion.record))
         if options.report:
-            write_text(target.path.with_name(f"{target.path.name}.md"), page(conversion.data))
+            write_text(target.path.with_name(f"{target.path.name}.md"), page(conversion.data, options.lang))
         if options.config:
             set_weights(options.config, str(target.path))
         return conversion
@@ -78,7 +78,7 @@ def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None) -
         found = recognise(checkpoint.specs, families(), what=path.name, prefix=options.prefix)
         plan = (portable_plan if options.portable else make_plan)(
             found, chosen_layout(found.family, options.layout), fresh=options.fresh, choices=options.choices)
-        yield Preview(source, fetched, checkpoint, audit, found, plan, target, options.recorded)
+        yield Preview(source, fetched, checkpoint, audit, found, plan, target, options)
 
 
 def _fetched(source: HubSource, hub: Hub | None) -> tuple[Fetched, Path]:
