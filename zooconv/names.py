@@ -70,7 +70,7 @@ def resolve(text: str, zoo: Zoo) -> Source:
         model = zoo.find(repo) if revision in (None, "main") and file is None else None
         name = model.name if model else artifact_name(Path(file).stem if file else repo.split("/")[1])
         return HubSource(repo, revision or "main", (file,) if file else FILES, name, model)
-    raise _unknown(text, zoo)
+    raise _unknown(text if "/" in name else name, zoo)
 
 
 def local(path: str | Path) -> LocalSource:

@@ -1,7 +1,7 @@
 """What the pickles that zooconv writes are made of: each value as its opcodes, without a memo.
 
-The opcodes are those of protocol 2, which every Python 3 reads. Tensors are written as torch pickles them: a call of
-its rebuild function on a storage, which is whatever the container has for one.
+The opcodes are those of protocol 2, and mean the same in every later one. Tensors are written as torch pickles them: a
+call of its rebuild function on a storage, which is whatever the container has for one.
 
 Opcodes: Lib/pickletools.py of CPython. Rebuild functions: torch/_utils.py.
 """

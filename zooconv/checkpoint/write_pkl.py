@@ -3,7 +3,7 @@
 Every version of Detectron2 reads a `.pkl` with pickle.load and takes it as it is where it finds "__author__" in it. A
 tensor stands in it as torch pickles one outside torch.save: a view of a storage that is made of a string of bytes, and
 these are what torch.save wrote for a storage before version 1.6. No array of numpy is in it, so no version of numpy
-can fail to read it. Python 3.4 and torch 1.0 are enough for the classic dtypes.
+can fail to read it. torch 1.8, the oldest that Detectron2 0.6 runs on, is enough for the classic dtypes.
 
 Protocol 2, which Detectron2's own converters use, has text only: each byte from 128 on would become two. Strings of
 bytes of any size come with protocol 4; they pass through as they are, and the size of the file is known beforehand.
