@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import pickletools
 import zipfile
@@ -206,6 +207,18 @@ def test_the_golden_digest_holds_in_another_process_under_another_name(source, z
 def test_container_dialect_prefix_order_and_strides_leave_no_trace(work, weights, save):
     result = convert(save(work, weights), load_check=False)
     assert result.written.file.sha256 == GOLDEN["d2", "pth"]
+
+
+@pytest.mark.parametrize("save", [save_pth, save_safetensors], ids=["pth", "safetensors"])
+@pytest.mark.parametrize("format_", ["pth", "pkl"])
+def test_shards_leave_no_trace(work, weights, save, format_):
+    names = list(weights)
+    for i in range(3):
+        save(work / f"{i}.shard", {name: weights[name] for name in names[i::3]})
+    index = {"weight_map": {name: f"{i % 3}.shard" for i, name in enumerate(names)}}
+    (work / "model.index.json").write_text(json.dumps(index))
+    result = convert("model.index.json", format=format_, load_check=False)
+    assert result.written.file.sha256 == GOLDEN["d2", format_]
 
 
 def test_other_weights_give_other_bytes(work, weights):
