@@ -17,11 +17,11 @@ FLOORS = [
     {"card"},
     {"subject", "diff"},
     {"pipeline", "parity", "doctor", "repair"},
-    {"conversion", "inspection", "verify", "report", "origin"},
+    {"conversion", "inspection", "verify", "report", "page", "origin"},
     {"names", "zoo", "plugins", "hookspecs", "hub", "recognise", "execute", "audit", "canonical", "certificate",
      "check", "load_check", "place", "registry", "reread", "d2config", "modules", "upstream"},
     {"mapping", "checkpoint"},
-    {"atomic", "digest", "errors", "files", "finite", "options", "output", "pump", "settings", "tensor"},
+    {"atomic", "digest", "errors", "files", "finite", "options", "output", "pump", "settings", "tensor", "words"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

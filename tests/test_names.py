@@ -34,6 +34,8 @@ def test_a_name_that_people_type_means_the_repository_that_it_should(typed):
     ("zoo://convnext_tiny_22k", "timm/convnext_tiny.fb_in22k", "main", FILES, "convnext_tiny_22k"),
     ("convnext_tiny_22k_1k_224", "timm/convnext_tiny.fb_in22k_ft_in1k", "main", FILES, "convnext_tiny_22k_1k_224"),
     ("timm/convnext_tiny.fb_in22k", "timm/convnext_tiny.fb_in22k", "main", FILES, "convnext_tiny_22k"),
+    ("convnext_tiny_22k@abc", "timm/convnext_tiny.fb_in22k", "abc", FILES, "convnext_tiny_22k"),
+    ("zoo://convnext_tiny_22k_224@refs/pr/4", "timm/convnext_tiny.fb_in22k", "refs/pr/4", FILES, "convnext_tiny_22k"),
     ("timm/convnext_tiny.fb_in22k@abc", "timm/convnext_tiny.fb_in22k", "abc", FILES, "convnext_tiny.fb_in22k"),
     ("facebook/ConvNeXt-x", "facebook/ConvNeXt-x", "main", FILES, "convnext-x"),
     ("a/b@refs/pr/4:model.safetensors", "a/b", "refs/pr/4", ("model.safetensors",), "model"),

@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import collections
 import json
+import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -46,7 +48,11 @@ def test_the_reference_case(official, zooconv, weights):
     assert all(type(t) is torch.Tensor and t.dtype == torch.float32 for t in model.values())
     assert all(name.startswith(("backbone.downsample_layers.", "backbone.stages.", "backbone.norm.")) for name in model)
     assert all(torch.equal(t, torch.from_numpy(weights[name.removeprefix("backbone.")])) for name, t in model.items())
-    assert files_in(official.parent) == ["config.yaml", f"{NAME}.pth", f"{NAME}_d2.pth",
+    page = official.with_name(f"{NAME}_d2.pth.md").read_text()
+    assert "| 182 | 180 | 2 | 0 | 180 |" in page
+    assert "| 2 | `head.weight`, `head.bias` | classifier |" in page
+    assert f"\nzooconv convert {NAME}.pth --layout d2\n" in page
+    assert files_in(official.parent) == ["config.yaml", "config.yaml.bak", f"{NAME}.pth", f"{NAME}_d2.pth",
                                          f"{NAME}_d2.pth.cert.json", f"{NAME}_d2.pth.md",
                                          "registry.json"]
     assert official.with_name("config.yaml").read_text() == CONFIG.replace("old.pkl  #", f"{NAME}_d2.pth #")
@@ -103,6 +109,50 @@ def test_fvcores_checkpointer_loads_the_file(official, layout, missing, unexpect
     assert rest["__author__"] == "zooconv"
     state = torch.load(result.path)["model"]
     assert all(torch.equal(t, state[name]) for name, t in detector.state_dict().items() if name in state)
+
+
+def detectron2_loads(path, detector):
+    """What DetectionCheckpointer does with a `.pkl`, on fvcore's own; what it tells of names, and all else in the file.
+
+    Read off detectron2/checkpoint/detection_checkpoint.py: without "__author__", the file is taken for a Caffe2 model.
+    """
+    from fvcore.common.checkpoint import Checkpointer
+
+    seen = {}
+
+    class DetectionCheckpointer(Checkpointer):
+        def _load_file(self, filename):
+            with Path(filename).open("rb") as file:
+                data = pickle.load(file, encoding="latin1")
+            return data if "model" in data and "__author__" in data else {"model": data, "__author__": "Caffe2"}
+
+        def _log_incompatible_keys(self, incompatible):
+            seen.update(missing=incompatible.missing_keys, unexpected=incompatible.unexpected_keys,
+                        shapes=incompatible.incorrect_shapes)
+
+    return seen, DetectionCheckpointer(detector).load(str(path))
+
+
+def test_detectron2_loads_the_pickle(official, weights):
+    result = convert(official, layout="maskdino", format="pkl")
+    assert result.torch == torch.__version__
+    detector = Detector()
+    seen, rest = detectron2_loads(result.path, detector)
+    assert seen == {"missing": [], "unexpected": [], "shapes": []}
+    assert rest["__author__"] == "zooconv"
+    state = detector.state_dict()
+    assert all(torch.equal(state[f"backbone.{name}"], torch.from_numpy(a)) for name, a in weights.items()
+               if not name.startswith(("head.", "norm.")))
+
+
+def test_a_pickle_that_does_not_say_who_wrote_it_is_refused_there(official):
+    """The control, and the error with which the reference conversion began."""
+    path = convert(official, layout="maskdino", format="pkl", load_check=False).path
+    content = pickle.loads(path.read_bytes())
+    del content["__author__"]
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(ValueError, match="Unsupported type found in checkpoint! model: <class 'dict'>"):
+        detectron2_loads(path, Detector())
 
 
 @pytest.mark.parametrize("mmap", [False, True])

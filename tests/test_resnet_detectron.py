@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_numpy_pickle import python2
+from test_plain_pickle import python2
 from zooconv_zoo.resnet import FAMILY
 from zooconv_zoo.resnet.backbone import Conv, ResNet
 from zooconv_zoo.resnet.caffe2 import CAFFE2, CAFFE2_FOLDED, CAFFE2_GN, CAFFE2_SPATIAL

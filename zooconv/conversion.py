@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zooconv import __version__
 from zooconv.audit import Audit
 from zooconv.certificate import Certificate
 from zooconv.checkpoint.open import Checkpoint
@@ -20,12 +22,15 @@ from zooconv.mapping.family import config_facts
 from zooconv.mapping.fit import Fit
 from zooconv.mapping.plan import Plan
 from zooconv.names import Source
+from zooconv.options import Options
 from zooconv.place import Place
 from zooconv.plugins import provider
 from zooconv.registry import Check, Content, Converter, File, Output, Record, SourceRecord, source_records
 
 if TYPE_CHECKING:
     from zooconv.hub import Fetched
+
+PORTABLE = "Detectron2 matches these names by their ends; it refuses a model in which the backbone stands twice"
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Preview:
     found: Fit
     plan: Plan
     place: Place
-    options: dict[str, Any]
+    options: Options
 
     @property
     def license(self) -> str:
@@ -50,12 +55,23 @@ class Preview:
     @property
     def mind(self) -> list[str]:
         """What the layout and the zoo want a user to mind."""
-        return self.wanted.mind
+        return [*self.wanted.mind, *([PORTABLE] if self.options.portable else [])]
 
     @property
     def wanted(self) -> Wanted:
         """What a Detectron2 config must say for the file."""
         return wanted_of(self.plan, str(self.place.path), self.source.model, self.place.layout)
+
+    @property
+    def again(self) -> str:
+        """The command that makes the artifact again: of a model of the hub, from the same commit."""
+        source, fetched = self.source, self.fetched
+        if fetched is None:
+            return shlex.join(["zooconv", "convert", str(self.checkpoint.path), *self.options.typed])
+        pinned = (f"{source.model.name}@{fetched.revision}" if source.model else
+                  f"{fetched.repo}@{fetched.revision}:{fetched.files[0].file}")
+        named = [] if source.model or self.options.name else ["--name", source.name]
+        return shlex.join(["zooconv", "fetch-convert", pinned, *self.options.typed, *named])
 
     def source_files(self, written: Written) -> tuple[FileDigest, ...]:
         """The source's files, as fetching them or the pass has measured them."""
@@ -73,11 +89,13 @@ class Preview:
                        "tensors": len(checkpoint.tensors)},
             "family": plan.family.name, "title": plan.family.title, "variant": self.found.variant,
             "config": config_facts(self.found.config), "dialect": plan.dialect,
-            "layout": self.place.layout, "dropped": plan.dropped, "fresh": plan.fresh,
+            "layout": self.place.layout, "dropped": plan.dropped, "fresh": plan.fresh, "starts": plan.starts,
             **({"changes": list(plan.changes), "computed": plan.computed} if plan.changes else {}),
             "artifact": {"file": str(self.place.path), "format": self.place.format, "tensors": len(plan.targets),
                          "bytes": plan.nbytes},
-            "license": self.license, "mind": self.mind,
+            "counts": {"source": len(checkpoint.tensors), "kept": len(checkpoint.tensors) - len(plan.dropped),
+                       "dropped": len(plan.dropped), "fresh": len(plan.fresh), "written": len(plan.targets)},
+            "license": self.license, "mind": self.mind, "version": __version__, "again": self.again,
             "detectron2": self.wanted.keys,
             "config_text": {"form": form_of(self.wanted), "text": config_of(self.wanted, comments=False)},
         }
@@ -130,7 +148,7 @@ class Conversion:
                                 revision=fetched.revision if fetched else None,
                                 files=source_records(preview.source_files(written)), content=self.source_content),
             converter=Converter(name=plan.family.name, dist=plugin.dist, version=plugin.version, rules=plan.rules,
-                                options=preview.options),
+                                options=preview.options.recorded),
             layout=preview.place.layout, changes=list(plan.changes) or None,
             output=Output(format=preview.place.format, writer=f"zooconv {preview.place.format} 1",
                           files=[File(file=preview.place.file, size=written.file.size, sha256=written.file.sha256)],

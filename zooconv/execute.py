@@ -34,12 +34,14 @@ if TYPE_CHECKING:
 class Written:
     """What a pass measured: digests of both sides and of what each means, CRC-32 of targets, those with NaN or Inf.
 
+    `frame` is the CRC-32 of all bytes of the file that are no tensor's.
     `canonical` are the canonical tensors of the source, `placed` those of the target.
     """
 
     file: FileDigest
     target: tuple[TensorDigest, ...]
     crcs: tuple[int, ...]
+    frame: int
     source_files: tuple[FileDigest, ...]
     source: tuple[TensorDigest, ...]
     canonical: tuple[TensorDigest, ...]
@@ -73,7 +75,7 @@ def execute(plan: Moves, checkpoint: Checkpoint, draft: Draft, writer: Writer, a
     if work.nonfinite and not allow_nonfinite:
         raise CheckFailed(f"{len(work.nonfinite)} tensors hold NaN or Inf", why=work.nonfinite[:20],
                           next="if that is how they must be: --allow-nonfinite")
-    return Written(file, target, tuple(work.crcs), files, source, canonical, placed,
+    return Written(file, target, tuple(work.crcs), work.frame, files, source, canonical, placed,
                    tuple(work.nonfinite))
 
 
@@ -89,6 +91,7 @@ class _Work:
         self.target_hash: list[tuple[TensorSpec, hashlib._Hash]] = []
         self.source_hash: dict[str, hashlib._Hash] = {}
         self.crcs: list[int] = []
+        self.frame = 0
         self.nonfinite: list[str] = []
 
     @property
@@ -103,7 +106,7 @@ class _Work:
         """Write one target tensor."""
         digest = hashlib.sha256()
         self.target_hash.append((spec, digest))
-        self._emit(self.writer.before(index))
+        self._around(self.writer.before(index))
         leaf = stream(value)
         tensor = self.tensors[leaf.name] if leaf else None
         if leaf is not None and tensor is not None and tensor.strides is None:
@@ -114,7 +117,7 @@ class _Work:
         if not finite:
             self.nonfinite.append(spec.name)
         self.crcs.append(crc)
-        self._emit(self.writer.after(index, crc))
+        self._around(self.writer.after(index, crc))
 
     def source_only(self, name: str) -> None:
         """Hash a source tensor that is not written: the source's tree digest knows it."""
@@ -170,6 +173,11 @@ class _Work:
 
     # -- the file ----------------------------------------------------------------------------------------------------
 
+    def _around(self, data: bytes) -> None:
+        """Write bytes of the frame."""
+        self.frame = crc32(data, self.frame)
+        self._emit(data)
+
     def _emit(self, data: bytes | memoryview) -> None:
         self.draft.write(data)
         self.file_lane.put(self.file_hash.update, memoryview(data))
@@ -193,7 +201,7 @@ class _Work:
 
     def finish(self, tree: str) -> FileDigest:
         """Write the end of the file; its digest."""
-        self._emit(self.writer.end(tree))
+        self._around(self.writer.end(tree))
         self.file_lane.wait()
         return FileDigest(self.draft.target.name, self.writer.size, self.file_hash.hexdigest())
 

@@ -7,13 +7,16 @@ overlaps with it, and fed one JSON line when the file is there. Only files that 
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from zooconv.errors import CheckFailed
+from zooconv.options import Format
 from zooconv.tensor import DTYPES, TensorSpec
 
 
@@ -65,13 +68,7 @@ def main() -> None:
 
     request = json.loads(sys.stdin.read())
     try:
-        if request["format"] == "pth":
-            model = torch.load(request["path"], map_location="cpu", weights_only=True, mmap=True)["model"]
-        else:
-            from safetensors import safe_open
-
-            with safe_open(request["path"], framework="pt") as file:
-                model = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        model = _LOADERS[request["format"]](request["path"])
     except Exception as error:  # noqa: BLE001 - whatever torch raises is the answer
         wrong = [f"{type(error).__name__}: {error}".splitlines()[0]]
     else:
@@ -79,6 +76,27 @@ def main() -> None:
                  if (found := _form(torch.Tensor, model.get(name))) != want]
         wrong += [f"{name}: not in the plan" for name in model.keys() - request["tensors"].keys()]
     print(json.dumps({"torch": torch.__version__, "wrong": wrong}))
+
+
+def _pth(path: str) -> Any:
+    import torch
+
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)["model"]
+
+
+def _pkl(path: str) -> Any:
+    with Path(path).open("rb") as file:
+        return pickle.load(file, encoding="latin1")["model"]  # noqa: S301 - as Detectron2 does; our reader was there
+
+
+def _safetensors(path: str) -> Any:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+_LOADERS: dict[Format, Callable[[str], Any]] = {"pth": _pth, "pkl": _pkl, "safetensors": _safetensors}
 
 
 def _form(kind: type, value: object) -> list[object]:

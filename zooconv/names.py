@@ -1,6 +1,6 @@
 """What a user typed, and the source that it means.
 
-    convnext_tiny_22k                      a name of the zoo, or one of its aliases
+    convnext_tiny_22k[@revision]           a name of the zoo, or one of its aliases
     timm/convnext_tiny.fb_in22k            a repository on the hub: owner/repo[@revision][:file]
     ./convnext_tiny_22k_1k_224.pth         a file
     zoo://convnext_tiny_22k                the same as without zoo://
@@ -58,8 +58,9 @@ def resolve(text: str, zoo: Zoo) -> Source:
     Raises UsageError for a name that is unknown, refused or ambiguous.
     """
     text = text.removeprefix("zoo://")
-    if model := zoo.find(text):
-        return HubSource(model.repo, model.revision, model.files or FILES, model.name, model)
+    name, _, revision = text.partition("@")
+    if model := zoo.find(text) or (zoo.find(name) if revision and "/" not in name else None):
+        return HubSource(model.repo, revision or model.revision, model.files or FILES, model.name, model)
     if _is_path(text):
         return local(text)
     if reason := zoo.refusal(text):
@@ -69,7 +70,7 @@ def resolve(text: str, zoo: Zoo) -> Source:
         model = zoo.find(repo) if revision in (None, "main") and file is None else None
         name = model.name if model else artifact_name(Path(file).stem if file else repo.split("/")[1])
         return HubSource(repo, revision or "main", (file,) if file else FILES, name, model)
-    raise _unknown(text, zoo)
+    raise _unknown(text if "/" in name else name, zoo)
 
 
 def local(path: str | Path) -> LocalSource:

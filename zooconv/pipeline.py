@@ -19,14 +19,15 @@ from zooconv.errors import UsageError
 from zooconv.execute import execute
 from zooconv.load_check import loading
 from zooconv.mapping.plan import make_plan
+from zooconv.mapping.portable import portable_plan
 from zooconv.names import HubSource, LocalSource, Source, local, resolve
 from zooconv.options import Options
+from zooconv.page import page
 from zooconv.place import object_to, place
 from zooconv.plugins import chosen_layout, families
 from zooconv.pump import Watching
 from zooconv.recognise import recognise
 from zooconv.registry import Registry, update
-from zooconv.report import page
 from zooconv.zoo import zoo
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def run(source: Source, options: Options, *, hub: Hub | None = None,
         plan, checkpoint, target = preview.plan, preview.checkpoint, preview.place
         object_to(target, checkpoint, Registry.read(target.registry), force=options.force)
         target.make_room()
-        writer = writer_for(target.format, plan.targets, plan.facts)
+        writer = writer_for(target.format, plan.targets, plan.facts, heuristics=options.portable)
         with loading(wanted=options.load_check) as torch, drafting(target.path) as draft:
             written = execute(plan, checkpoint, draft, writer, preview.audit, watch=watching(plan.nbytes),
                               allow_nonfinite=options.allow_nonfinite)
@@ -60,7 +61,7 @@ def run(source: Source, options: Options, *, hub: Hub | None = None,
         conversion = Conversion(preview, written, certificate, version, options.note)
         update(target.registry, lambda registry: registry.put(target.name, conversion.record))
         if options.report:
-            write_text(target.path.with_name(f"{target.path.name}.md"), page(conversion.data))
+            write_text(target.path.with_name(f"{target.path.name}.md"), page(conversion.data, options.lang))
         if options.config:
             set_values(options.config, {f"MODEL.{preview.wanted.required.weights}": str(target.path)})
         return conversion
@@ -70,14 +71,14 @@ def run(source: Source, options: Options, *, hub: Hub | None = None,
 def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None) -> Iterator[Preview]:
     """The road up to the proved plan. Nothing is written; the checkpoint is open inside the block."""
     target = place(source, options.layout, output=options.output, format_=options.format,
-                   registry=options.registry, name=options.name, choices=options.choices)
+                   registry=options.registry, name=options.name, marks=options.marks)
     fetched, path = (None, source.path) if isinstance(source, LocalSource) else _fetched(source, hub)
     with (open_checkpoint(path, ema=options.ema, key=options.key) as checkpoint,
           auditing(checkpoint.files, wanted=fetched is None) as audit):
         found = recognise(checkpoint.specs, families(), what=path.name, prefix=options.prefix)
-        plan = make_plan(found, chosen_layout(found.family, options.layout), fresh=options.fresh,
-                         choices=options.choices)
-        yield Preview(source, fetched, checkpoint, audit, found, plan, target, options.recorded)
+        plan = (portable_plan if options.portable else make_plan)(
+            found, chosen_layout(found.family, options.layout), fresh=options.fresh, choices=options.choices)
+        yield Preview(source, fetched, checkpoint, audit, found, plan, target, options)
 
 
 def _fetched(source: HubSource, hub: Hub | None) -> tuple[Fetched, Path]:

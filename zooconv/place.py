@@ -42,8 +42,8 @@ class Place:
 
 
 def place(source: Source, layout: str, *, output: Path | None = None, format_: Format | None = None,
-          registry: Path | None = None, name: str | None = None, choices: Mapping[str, Any] | None = None) -> Place:
-    """Settle where the artifact of `source` in `layout`, with the changes that are asked for, goes.
+          registry: Path | None = None, name: str | None = None, marks: Mapping[str, Any] | None = None) -> Place:
+    """Settle where the artifact of `source` in `layout`, called after the `marks` of its options, goes.
 
     `output` is a file or a folder; without it, weights/ for a model of the hub and the working folder for a file.
     Raises UsageError for a suffix that fits no format, or a path that the registry cannot name.
@@ -51,9 +51,12 @@ def place(source: Source, layout: str, *, output: Path | None = None, format_: F
     name = artifact_name(name or source.name)
     stem = source.path.name.removesuffix(".index.json") if isinstance(source, LocalSource) else name
     stem = Path(stem).stem if isinstance(source, LocalSource) else stem
-    asked = "_".join(option if value is True else f"{option}{value}" for option, value in (choices or {}).items())
+    asked = "_".join(option if value is True else f"{option}{value}" for option, value in (marks or {}).items())
     whole = "_".join(filter(None, [stem, layout, asked]))
     path, format_ = _file(output, whole, format_, hub=isinstance(source, HubSource))
+    if format_ == "safetensors" and marks and "portable" in marks:
+        raise UsageError("a portable file asks Detectron2 to match names by their ends, which safetensors cannot say",
+                         next="--format pth")
     where, file = _registry(path, registry or settings.registry_path())
     own = asked if path.name == f"{whole}.pth" else artifact_name(path.name)
     key = f"{name}/{artifact_name(layout)}" + (f"/{own}" if own else "")

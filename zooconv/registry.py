@@ -27,6 +27,7 @@ from zooconv import settings
 from zooconv.atomic import drafting, locked
 from zooconv.digest import FileDigest, canonical_json
 from zooconv.errors import UsageError
+from zooconv.options import Format
 
 SCHEMA = 1
 NAME = r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*){0,2}"
@@ -92,7 +93,7 @@ class Converter(_Strict):
 class Output(_Strict):
     """The artifact; `certificate` is the SHA-256 of the one beside it."""
 
-    format: Literal["pth", "safetensors"]
+    format: Format
     writer: str | None = None
     files: Annotated[list[File], Field(min_length=1)]
     content: Content

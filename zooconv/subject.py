@@ -13,6 +13,7 @@ from zooconv.checkpoint.open import Checkpoint, open_checkpoint
 from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.family import Layout
 from zooconv.mapping.fit import Fit, explained, fit
+from zooconv.mapping.portable import unmounted
 from zooconv.names import LocalSource, local, resolve
 from zooconv.options import CHOICES, Options
 from zooconv.origin import source_of
@@ -75,7 +76,10 @@ def _recorded(registry: Registry, name: str, source: Path | None, hub: Hub | Non
     path = registry.artifact(record)
     known = family(record.converter.name)
     with source_of(record, registry, given=source, hub=hub) as origin, open_checkpoint(path) as artifact:
-        ours = read_layout(artifact, known.name, chosen_layout(known, record.layout))
+        layout = chosen_layout(known, record.layout)
+        if record.converter.options.get("portable"):
+            layout = unmounted(layout)
+        ours = read_layout(artifact, known.name, layout)
         found = recognise(origin.specs, families(), what=origin.path.name,
                           prefix=record.converter.options.get("prefix"))
         yield Subject(path, artifact, ours, origin, found, name, registry)

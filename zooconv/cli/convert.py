@@ -16,7 +16,7 @@ from zooconv.output import Output
 @verb
 @with_options
 def convert(out: Output, file: Annotated[Path, typer.Argument(help="A checkpoint: .pth, .pt, .bin, .safetensors, "
-                                                                   "or the index of a sharded one.")],
+                                                                   ".pkl, or the index of a sharded one.")],
             options: Options, dry_run: DryRun = False) -> None:
     """Convert a checkpoint file to a Detectron2 layout."""
     from zooconv.names import local

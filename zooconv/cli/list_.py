@@ -15,6 +15,7 @@ from zooconv.output import Output, table
 def list_(out: Output, glob: Annotated[str, typer.Argument(help="A pattern, like 'convnext_*_22k'.")] = "*",
           family: Annotated[str | None, typer.Option(help="Only this family's models.")] = None) -> None:
     """List the models that can be fetched by name."""
+    from zooconv.plugins import families
     from zooconv.plugins import family as family_of
     from zooconv.zoo import zoo
 
@@ -25,4 +26,7 @@ def list_(out: Output, glob: Annotated[str, typer.Argument(help="A pattern, like
     if not rows:
         out.say(f"no model is called {glob!r}; zooconv list shows all" if glob != "*" else
                 f"family {wanted} has no zoo: it converts files, and has no models to fetch by name")
-    out.result([asdict(m) for m in models], text, "\n".join(m.name for m in models))
+    known = {f.name: f for f in families()}
+    layouts = {(m.family, m.variant): known[m.family].layouts_for(known[m.family].variants[m.variant]) for m in models}
+    out.result([{**asdict(m), "layouts": layouts[m.family, m.variant]} for m in models], text,
+               "\n".join(m.name for m in models))

@@ -26,7 +26,7 @@ def show(out: Output, name: Annotated[str, typer.Argument(help="A model of the z
         raise UsageError(f"{name} is no model of the zoo", next=f"zooconv fetch-convert {name} --dry-run")
     model, known = source.model, family(source.model.family)
     config = known.variants[model.variant]
-    layouts = [name for layout in known.layouts if not layout.refusal(config) for name in layout.names]
+    layouts = known.layouts_for(config)
     text = facts(
         ("name", model.name), ("also", ", ".join(model.aliases)),
         ("is", f"{known.title} {model.variant}  ({config_text(config)})"),

@@ -108,7 +108,7 @@ def _of_file(source: LocalSource, project: str | None, choices: Mapping[str, Any
     if not choices and (config := _read(source.path, known, layout)) is not None:
         return Wanted(known, layout, project or layout.name, config, str(source.path))
     plan = make_plan(found, layout, choices=choices)
-    target = place(source, project or layout.name, registry=registry, choices=choices)
+    target = place(source, project or layout.name, registry=registry, marks=choices)
     return wanted_of(plan, str(target.path), project=project or layout.name)
 
 

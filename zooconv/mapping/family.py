@@ -237,6 +237,11 @@ class Family(Generic[C]):
     def layout(self, name: str) -> Layout | None:
         return next((layout for layout in self.layouts if name in layout.names), None)
 
+    def layouts_for(self, config: C) -> tuple[str, ...]:
+        """The layouts that can hold a member of this config, by all their names."""
+        return tuple(name for layout in self.layouts if not layout.refusal(layout.after(config))
+                     for name in layout.names)
+
     @property
     def layout_names(self) -> tuple[str, ...]:
         return tuple(name for layout in self.layouts for name in layout.names)

@@ -19,7 +19,7 @@ from typing import Any
 from zooconv.digest import text_sha256
 from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.change import Change, Changed, make_changes
-from zooconv.mapping.expr import Expr, Leaf, ShapeError, in_place, leaves
+from zooconv.mapping.expr import Expr, Fill, Leaf, ShapeError, in_place, leaves
 from zooconv.mapping.family import Family, Layout, config_facts
 from zooconv.mapping.fit import Fit, Problem
 from zooconv.mapping.rules import Firing, Translation
@@ -83,7 +83,13 @@ class Plan(Moves):
     @property
     def fresh(self) -> list[str]:
         """The target tensors that no source has."""
-        return [move.target.name for move in self.moves if not any(leaves(move.value))]
+        return list(self.starts)
+
+    @property
+    def starts(self) -> dict[str, str]:
+        """What each of these starts at."""
+        return {move.target.name: f"starts at {move.value.value:g}" if isinstance(move.value, Fill)
+                else "follows from the config" for move in self.moves if not any(leaves(move.value))}
 
     @property
     def facts(self) -> dict[str, Any]:
