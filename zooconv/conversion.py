@@ -19,6 +19,7 @@ from zooconv.mapping.family import config_facts
 from zooconv.mapping.fit import Fit
 from zooconv.mapping.plan import Plan
 from zooconv.names import Source
+from zooconv.original import Original, beside
 from zooconv.place import Place
 from zooconv.plugins import provider
 from zooconv.registry import Check, Content, Converter, File, Output, Record, SourceRecord, source_records
@@ -39,6 +40,17 @@ class Preview:
     plan: Plan
     place: Place
     options: dict[str, Any]
+    original: Original | None = None
+
+    @property
+    def whole(self) -> Checkpoint:
+        """The source, and beside it what comes from an original."""
+        return beside(self.checkpoint, self.original.checkpoint, self.plan.filled) if self.original else self.checkpoint
+
+    @property
+    def layout(self) -> str:
+        """What is written, as it was asked for."""
+        return self.place.layout if self.place.layout in self.plan.layout.names else self.plan.layout.name
 
     @property
     def license(self) -> str:
@@ -69,12 +81,15 @@ class Preview:
                        "tensors": len(checkpoint.tensors)},
             "family": plan.family.name, "title": plan.family.title, "variant": self.found.variant,
             "config": config_facts(self.found.config), "dialect": plan.dialect,
-            "layout": self.place.layout, "dropped": plan.dropped, "fresh": plan.fresh,
+            "layout": self.layout, "dropped": plan.dropped, "fresh": plan.fresh,
+            **({"filled": {"from": _where(self.original), "tensors": plan.filled}} if self.original else {}),
+            **({"missing": plan.missing, "never": plan.never} if plan.layout.upstream and not self.original else {}),
             **({"changes": list(plan.changes), "computed": plan.computed} if plan.changes else {}),
             "artifact": {"file": str(self.place.path), "format": self.place.format, "tensors": len(plan.targets),
                          "bytes": plan.nbytes},
             "license": self.license, "mind": self.mind,
-            "detectron2": config_for(plan, str(self.place.path), self.source.model),
+            **({} if plan.layout.upstream else
+               {"detectron2": config_for(plan, str(self.place.path), self.source.model)}),
         }
 
 
@@ -120,13 +135,13 @@ class Conversion:
         """The artifact's line in the registry."""
         preview, written, plan = self.preview, self.written, self.preview.plan
         fetched, plugin = preview.fetched, provider(plan.family)
+        original = preview.original
         return Record(
-            source=SourceRecord(type="hf" if fetched else "local", repo=fetched.repo if fetched else None,
-                                revision=fetched.revision if fetched else None,
-                                files=source_records(preview.source_files(written)), content=self.source_content),
+            source=_source(fetched, preview.source_files(written), self.source_content),
+            filled=_source(original.fetched, original.files) if original else None,
             converter=Converter(name=plan.family.name, dist=plugin.dist, version=plugin.version, rules=plan.rules,
                                 options=preview.options),
-            layout=preview.place.layout, changes=list(plan.changes) or None,
+            layout=preview.layout, changes=list(plan.changes) or None,
             output=Output(format=preview.place.format, writer=f"zooconv {preview.place.format} 1",
                           files=[File(file=preview.place.file, size=written.file.size, sha256=written.file.sha256)],
                           content=self.content, dropped=len(plan.dropped), certificate=self.certificate.sha256),
@@ -139,6 +154,18 @@ class Conversion:
         odd = self.written.nonfinite
         return {"tensors": Check(status="pass"), "load": Check(status="pass" if self.torch else "skip"),
                 "finite": Check(status="skip", nonfinite=list(odd)) if odd else Check(status="pass")}
+
+
+def _source(fetched: Fetched | None, files: tuple[FileDigest, ...], content: Content | None = None) -> SourceRecord:
+    """Where some files came from, for the registry."""
+    return SourceRecord(type="hf" if fetched else "local", repo=fetched.repo if fetched else None,
+                        revision=fetched.revision if fetched else None, files=source_records(files), content=content)
+
+
+def _where(original: Original) -> str:
+    """Where an original came from, for people."""
+    fetched = original.fetched
+    return f"{fetched.repo} @ {fetched.revision[:12]}" if fetched else str(original.checkpoint.path)
 
 
 def content(tensors: Iterable[TensorDigest], canonical: str) -> Content:

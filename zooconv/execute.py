@@ -21,7 +21,7 @@ from zooconv.digest import FileDigest, TensorDigest, crc32, tree_digest
 from zooconv.errors import CheckFailed
 from zooconv.files import damaged
 from zooconv.finite import finite_check
-from zooconv.mapping.expr import Expr, bytes_of, evaluate, leaves, stream
+from zooconv.mapping.expr import Expr, Fill, bytes_of, evaluate, leaves, stream
 from zooconv.mapping.plan import Plan
 from zooconv.pump import CHUNK, Pump, Watch, pumping
 from zooconv.tensor import LazyTensor, TensorSpec, array_bytes
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 class Written:
     """What a pass measured: digests of both sides and of what each means, CRC-32 of targets, those with NaN or Inf.
 
-    `canonical` are the canonical tensors of the source, `placed` those of the target.
+    `canonical` are the canonical tensors of the source, `placed` those of the target; `filled` are the tensors that
+    came from an original.
     """
 
     file: FileDigest
@@ -45,6 +46,7 @@ class Written:
     canonical: tuple[TensorDigest, ...]
     placed: tuple[TensorDigest, ...]
     nonfinite: tuple[str, ...]
+    filled: tuple[TensorDigest, ...] = ()
 
 
 def execute(plan: Plan, checkpoint: Checkpoint, draft: Draft, writer: Writer, audit: Audit | None, *,
@@ -73,8 +75,8 @@ def execute(plan: Plan, checkpoint: Checkpoint, draft: Draft, writer: Writer, au
     if work.nonfinite and not allow_nonfinite:
         raise CheckFailed(f"{len(work.nonfinite)} tensors hold NaN or Inf", why=work.nonfinite[:20],
                           next="if that is how they must be: --allow-nonfinite")
-    return Written(file, target, tuple(work.crcs), files, source, canonical, placed,
-                   tuple(work.nonfinite))
+    own, filled = (tuple(d for d in source if (d.name in plan.filled) == other) for other in (False, True))
+    return Written(file, target, tuple(work.crcs), files, own, canonical, placed, tuple(work.nonfinite), filled)
 
 
 class _Work:
@@ -202,8 +204,11 @@ def _check_dropped(plan: Plan, sha256: Mapping[str, str]) -> None:
     """Hold the tensors that were dropped on a condition against it."""
     odd = [f"{name} differs from {other}, whose second name it should be" for name, other in plan.same_as.items()
            if sha256[name] != sha256.get(other)]
-    odd += [f"{name} is not {value}" for name, value in plan.known.items()
-            if sha256[name] != expression_sha256(value, {})]
+    other = {name: value for name, value in plan.known.items() if sha256[name] != expression_sha256(value, {})}
+    trained = [name for name, value in other.items() if isinstance(value, Fill)]
+    odd += [f"{name} is not {value}" + (", as it was before training" if name in trained else "")
+            for name, value in other.items()]
     if odd:
-        raise CheckFailed(f"{len(odd)} tensors would be lost: layout {plan.layout.name} has no place for them",
-                          why=odd[:20], next=f"zooconv layouts {plan.family.name}  (for one that has)")
+        raise CheckFailed(f"{len(odd)} tensors would be lost: {plan.layout.title} has no place for them", why=odd[:20],
+                          next="--drop-trained  (leaves behind what was trained, and says so)" if trained else
+                          f"zooconv layouts {plan.family.name}  (for one that has)")

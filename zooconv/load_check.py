@@ -25,13 +25,14 @@ class LoadCheck:
         self.process = subprocess.Popen([sys.executable, "-P", "-m", "zooconv.load_check"], text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
-    def check(self, path: Path, format_: str, specs: Sequence[TensorSpec]) -> str:
-        """Have torch load the file; the version of torch that did.
+    def check(self, path: Path, format_: str, specs: Sequence[TensorSpec], key: str = "model") -> str:
+        """Have torch load the file, whose tensors stand under `key`, if any; the version of torch that did.
 
         Raises CheckFailed, listing every tensor that is not as specified, or with torch's own complaint.
         """
         wanted = {spec.name: [DTYPES[spec.dtype].torch, list(spec.shape)] for spec in specs}
-        answer, noise = self.process.communicate(json.dumps({"path": str(path), "format": format_, "tensors": wanted}))
+        request = {"path": str(path), "format": format_, "key": key, "tensors": wanted}
+        answer, noise = self.process.communicate(json.dumps(request))
         if self.process.returncode != 0:
             raise CheckFailed("torch could not be asked to load the file", why=noise.strip().splitlines()[-3:],
                               next="check the installation of torch, or leave this check out: --no-load-check")
@@ -66,7 +67,8 @@ def main() -> None:
     request = json.loads(sys.stdin.read())
     try:
         if request["format"] == "pth":
-            model = torch.load(request["path"], map_location="cpu", weights_only=True, mmap=True)["model"]
+            model = torch.load(request["path"], map_location="cpu", weights_only=True, mmap=True)
+            model = model[request["key"]] if request["key"] else model
         else:
             from safetensors import safe_open
 

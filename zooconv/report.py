@@ -10,6 +10,7 @@ from typing import Any
 
 from zooconv.d2config.text import config_yaml
 from zooconv.mapping.family import config_text
+from zooconv.mapping.original import MARK
 from zooconv.output import facts, megabytes, some
 
 Data = Mapping[str, Any]
@@ -24,6 +25,8 @@ def summary(data: Data) -> str:
         ("changed", "\n".join(changed_lines(data))),
         ("dropped", "\n".join(dropped_lines(data["dropped"]))),
         ("fresh", f"{some(data['fresh'], 2)}  (start values; the source has none)" if data["fresh"] else ""),
+        ("filled", "\n".join(filled_lines(data))),
+        ("missing", "\n".join(missing_lines(data))),
         ("wrote" if done else "would write", artifact_line(data)),
         ("sha256", artifact.get("sha256", "")),
         ("checked", checks_line(data) if done else ""),
@@ -42,15 +45,18 @@ def page(data: Data) -> str:
             ("changed", "<br>".join(changed_lines(data)) or "nothing: every value is the source's"),
             ("dropped", "<br>".join(dropped_lines(data["dropped"])) or "nothing"),
             ("fresh", some(data["fresh"], 8) or "nothing"),
-            ("layout", f"{data['layout']}: {artifact['tensors']} tensors, {artifact['params']:,} elements, "
+            *([("filled", "<br>".join(filled_lines(data)))] if "filled" in data else []),
+            *([("missing", "<br>".join(missing_lines(data)))] if "missing" in data else []),
+            ("layout", f"{target(data)}: {artifact['tensors']} tensors, {artifact['params']:,} elements, "
                        + ", ".join(f"{n} {d}" for d, n in artifact["dtypes"].items())),
             ("sha256", artifact["sha256"]), ("tree digest", artifact["tree"]), ("checked", checks_line(data)),
             ("recorded as", data["name"]), ("licence of the weights", data["license"])]
     rows += [("note", data["note"])] if "note" in data else []
     rows += [("mind", note) for note in data["mind"]]
     table = "\n".join(f"| {label} | {value} |" for label, value in rows)
-    return (f"# {artifact['file']}\n\n| | |\n|---|---|\n{table}\n\n"
-            f"In the Detectron2 config:\n\n```yaml\n{config_yaml(data['detectron2'])}\n```\n\n"
+    config = (f"In the Detectron2 config:\n\n```yaml\n{config_yaml(data['detectron2'])}\n```\n\n"
+              if "detectron2" in data else "")
+    return (f"# {artifact['file']}\n\n| | |\n|---|---|\n{table}\n\n{config}"
             f"Check it at any time: `zooconv verify {data['name']}`\n")
 
 
@@ -58,7 +64,12 @@ def artifact_line(data: Data) -> str:
     """What is written, or would be."""
     artifact = data["artifact"]
     size = megabytes(artifact.get("size", artifact["bytes"]))
-    return f"{artifact['file']}  (layout {data['layout']}, {artifact['tensors']} tensors, {size})"
+    return f"{artifact['file']}  ({target(data)}, {artifact['tensors']} tensors, {size})"
+
+
+def target(data: Data) -> str:
+    """What is written."""
+    return f"layout {data['layout']}" if "detectron2" in data else f"{data['layout']} names"
 
 
 def source_line(data: Data) -> str:
@@ -90,6 +101,24 @@ def dropped_lines(dropped: Mapping[str, str]) -> list[str]:
     for name, reason in dropped.items():
         reasons.setdefault(reason, []).append(name)
     return [f"{len(names)}: {some(names)}  ({reason})" for reason, names in reasons.items()]
+
+
+def filled_lines(data: Data) -> list[str]:
+    """What came from an original, by reason, and from where."""
+    if "filled" not in data:
+        return []
+    taken = {name.removeprefix(MARK): why for name, why in data["filled"]["tensors"].items()}
+    return [*dropped_lines(taken), f"from {data['filled']['from']}"]
+
+
+def missing_lines(data: Data) -> list[str]:
+    """What a file of the upstream has, and this one has not."""
+    never: dict[str, list[str]] = {}
+    for name, reason in data.get("never", {}).items():
+        never.setdefault(reason, []).append(name)
+    lines = dropped_lines(data.get("missing", {}))
+    lines += [f"{some(names)}  ({reason})" for reason, names in never.items()]
+    return [*lines, "it is in the original: --fill-from NAME"] if lines else []
 
 
 def checks_line(data: Data) -> str:

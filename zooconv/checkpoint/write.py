@@ -39,6 +39,9 @@ class Writer(Protocol):
 FORMATS: tuple[Format, ...] = ("pth", "safetensors")
 
 
-def writer_for(format_: Format, specs: Sequence[TensorSpec], facts: Mapping[str, Any]) -> Writer:
-    """The writer of a format, for these tensors. `facts` is what the file says of itself, as plain data."""
-    return PthWriter(specs, facts) if format_ == "pth" else SafetensorsWriter(specs, facts)
+def writer_for(format_: Format, specs: Sequence[TensorSpec], facts: Mapping[str, Any], key: str = "model") -> Writer:
+    """The writer of a format, for these tensors. `facts` is what the file says of itself, as plain data.
+
+    `key` is the one under which a .pth has its tensors; without one they stand at the top, and nothing beside them.
+    """
+    return PthWriter(specs, facts, key) if format_ == "pth" else SafetensorsWriter(specs, facts)

@@ -1,5 +1,7 @@
 """Writer of torch's zip checkpoints: `{"model": {name: tensor}, "__author__": "zooconv", "zooconv": {facts}}`.
 
+The tensors may stand under another key, or under none: then it is a plain state dict, and says nothing of itself.
+
 torch.load reads the result with weights_only, with and without mmap, from torch 2.1 on; Detectron2 reads it since
 every value under "model" is a tensor. The bytes depend on the tensors and the facts alone: unlike torch.save, not on
 the file's name, the version of torch, or the library that torch was built with.
@@ -45,8 +47,8 @@ class _Entry(NamedTuple):
 class PthWriter:
     """The frame of a `.pth` file. See `zooconv.checkpoint.write.Writer`."""
 
-    def __init__(self, specs: Sequence[TensorSpec], facts: Mapping[str, Any]) -> None:
-        self.specs, self.facts = specs, facts
+    def __init__(self, specs: Sequence[TensorSpec], facts: Mapping[str, Any], key: str = "model") -> None:
+        self.specs, self.facts, self.key = specs, facts, key
         self.entries: list[_Entry] = []
         self.starts: list[int] = []
         self.offsets: list[int] = []
@@ -74,7 +76,7 @@ class PthWriter:
 
     def _tail(self, entries: Sequence[_Entry], tree: str) -> bytes:
         about = {"__author__": "zooconv", "zooconv": {**self.facts, "tree": tree}}
-        small = {"data.pkl": pickle_checkpoint(self.specs, about), ".format_version": b"1",
+        small = {"data.pkl": pickle_checkpoint(self.specs, about, self.key), ".format_version": b"1",
                  ".storage_alignment": str(ALIGN).encode(), "byteorder": b"little", "version": b"3\n",
                  ".data/serialization_id": b"0" * 40}
         all_entries, out = list(entries), bytearray()
@@ -137,11 +139,14 @@ def directory(entries: Sequence[_Entry], at: int) -> bytes:
 # -- the pickle ------------------------------------------------------------------------------------------------------
 
 
-def pickle_checkpoint(specs: Sequence[TensorSpec], about: Mapping[str, Any]) -> bytes:
-    """The checkpoint's object as a protocol-2 pickle, every tensor a view of the whole of its own storage."""
-    model = b"".join(_text(spec.name) + _tensor(i, spec) for i, spec in enumerate(specs))
-    return b"\x80\x02" + _mapping(_text("model") + _mapping(model)
-                                  + b"".join(_text(k) + _plain(v) for k, v in about.items())) + b"."
+def pickle_checkpoint(specs: Sequence[TensorSpec], about: Mapping[str, Any], key: str = "model") -> bytes:
+    """The checkpoint's object as a protocol-2 pickle, every tensor a view of the whole of its own storage.
+
+    Under `key`, with `about` beside it; without a key, the tensors alone.
+    """
+    model = _mapping(b"".join(_text(spec.name) + _tensor(i, spec) for i, spec in enumerate(specs)))
+    beside = b"".join(_text(k) + _plain(v) for k, v in about.items())
+    return b"\x80\x02" + (_mapping(_text(key) + model + beside) if key else model) + b"."
 
 
 def _tensor(index: int, spec: TensorSpec) -> bytes:

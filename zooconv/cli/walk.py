@@ -37,5 +37,6 @@ def walk(out: Output, source: Source, options: Options, *, dry_run: bool) -> Non
     with out.progress("writing") as watching:
         conversion = run(source, options, hub=hub, watching=watching)
     data = conversion.data
-    out.say(summary(data) + "\n\nIn your Detectron2 config:\n" + config_yaml(data["detectron2"], "  ") + "\n")
+    config = data.get("detectron2")
+    out.say(summary(data) + (f"\n\nIn your Detectron2 config:\n{config_yaml(config, '  ')}\n" if config else ""))
     out.result(data, str(conversion.path), str(conversion.path))

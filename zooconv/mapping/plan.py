@@ -11,19 +11,19 @@ No tensor byte is read to make a plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from zooconv.digest import text_sha256
 from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.change import Change, Changed, make_changes
-from zooconv.mapping.expr import Expr, Leaf, ShapeError, in_place, leaves
+from zooconv.mapping.expr import Expr, Leaf, in_place, leaves
 from zooconv.mapping.family import Family, Layout, config_facts
 from zooconv.mapping.fit import Fit, Problem
+from zooconv.mapping.original import MARK, Given, Like
 from zooconv.mapping.requires import Requires
-from zooconv.mapping.rules import Firing, Translation
+from zooconv.mapping.rules import Drop, Translation
 from zooconv.tensor import DTYPES, TensorSpec
 
 
@@ -45,6 +45,9 @@ class Plan:
 
     Some dropped tensors go on a condition, which is checked when they are read: those of `same_as` have the bytes of
     the tensor named there, those of `known` have this value: a start value, or one that follows from the config.
+
+    `filled` are the tensors that come from an original (by marked names, see `zooconv.mapping.original`), `missing`
+    those that files of an upstream have and this one will not, both with the reason.
     """
 
     family: Family[Any]
@@ -62,6 +65,8 @@ class Plan:
     turns_colours: bool
     same_as: Mapping[str, str]
     known: Mapping[str, Expr]
+    filled: Mapping[str, str]
+    missing: Mapping[str, str]
     rules: str
 
     @property
@@ -77,8 +82,16 @@ class Plan:
     @property
     def requires(self) -> tuple[Requires, ...]:
         """What a Detectron2 config must say: the layout's word, then that of the dialect that the source came in."""
+        if self.layout.upstream:
+            return ()
         source = next((d.requires for d in self.family.dialects if d.name == self.dialect), None)
         return (self.layout.requires, source) if source else (self.layout.requires,)
+
+    @property
+    def never(self) -> dict[str, str]:
+        """What files of an upstream may have besides its backbone, by templates, each with what it is."""
+        drops = (rule for rule in self.layout.body.rules if isinstance(rule, Drop) and rule.same_as is None)
+        return {str(rule.source): rule.reason for rule in drops}
 
     @property
     def nbytes(self) -> int:
@@ -91,52 +104,94 @@ class Plan:
                 "layout": self.layout.name}
 
 
-def make_plan(found: Fit, layout: Layout, *, fresh: bool = True, choices: Mapping[str, Any] | None = None) -> Plan:
-    """The proved plan from an exact fit to a layout.
+def make_plan(found: Fit, layout: Layout, *, fresh: bool = True, choices: Mapping[str, Any] | None = None,
+              like: Like | None = None, drop_trained: bool = False) -> Plan:
+    """The proved plan from an exact fit to a layout, or to an upstream's dialect (`Layout.of`).
 
     `fresh=False` leaves out what the class itself starts with: the layout's fresh tensors, and those that follow from
-    the config. `choices` are the values of the options that ask for changes. Raises UsageError for one that the family
-    has not; CheckFailed, listing every offender, where the layout cannot hold what the file has, needs what it has not,
-    or where the moves cannot be undone.
+    the config. `choices` are the values of the options that ask for changes. `like` is a file whose very names and
+    shapes the target takes over, under `layout.mount`; an original gives what the source has not. What another layout
+    has added must be at its start value where the target has no place for it, unless `drop_trained`.
+
+    Raises UsageError for a choice that the family has not; CheckFailed, listing every offender, where the layout cannot
+    hold what the file has, needs what it has not, or where the moves cannot be undone.
     """
     asked = _chosen(found, choices or {})
     changed = make_changes(found.config, found.canonical, [*asked, *layout.changes], found.family.table)
-    derived = found.family.derived_values(changed.config)
     if reason := layout.refusal(changed.config):
-        raise CheckFailed(f"layout {layout.name} cannot hold this {found.family.title}", why=[reason],
+        raise CheckFailed(f"{layout.title} cannot hold this {found.family.title}", why=[reason],
                           next=f"zooconv layouts {found.family.name}  (for one that can)")
+    given = like.given(found, changed.canonical) if like else Given()
+    derived = found.family.derived_values(changed.config) if like or (fresh and layout.files.derived) else {}
     omitted = {name: why for name in changed.canonical if (why := layout.omits(name)) is not None}
-    kept = {name: value for name, value in changed.canonical.items() if name not in omitted}
-    placed = layout.body.from_canonical(kept | derived if fresh else kept)
+    kept = {**{name: value for name, value in changed.canonical.items() if name not in omitted}, **given.canonical}
+    placed = like.fit.respelled(kept | derived) if like else layout.body.from_canonical(kept | derived)
     road = _Road(found, changed, placed)
-    problems = [*_lacking(road, layout), *_misplaced(road, derived), *road.not_undone(derived)]
+    missing = {} if like else _missing(road, layout)
+    problems = [*_lacking(road, layout, {*missing, *given.canonical}), *_misplaced(road, derived),
+                *road.not_undone(derived)]
     if problems:
-        raise CheckFailed(f"layout {layout.name} cannot be made of this file",
+        raise CheckFailed(f"{layout.title} cannot be made of this file",
                           why=map(str, problems), next=f"zooconv layouts {found.family.name}")
-    added = layout.fresh_tensors(changed.config) if fresh else ()
-    values = placed.made | {f.name: found.own.get(f.name, (f.start,))[0] for f in added}
-    left = {leaf.name: start for name, (leaf, start) in found.own.items() if name not in values}
-    untrained = {name: start for name, start in left.items() if DTYPES[start.dtype].floating}
-    targets = {name: Leaf(value.shape, value.dtype, layout.mount + name) for name, value in values.items()}
-    own = {leaf.name: targets[name] for name, (leaf, _) in found.own.items() if name in values}
-    dropped = (found.dropped | road.sources_of(changed.gone | omitted)
-               | {name: _LEFT if name in untrained else _COUNTER for name in left})
-    computed = {name: why for name, why in road.sources_of(changed.computed).items() if name not in dropped}
-    back = {name: value for name, value in road.back(targets).items() if name not in {*dropped, *computed}}
+    added = layout.added(changed.config, found.own) if fresh else {}
+    second = like.fit.translation.same_as if like else layout.body.second_names(placed.made)
+    values = placed.made | added | {name: placed.made[first] for name, first in second.items()}
+    whole = {**{layout.mount + name: value for name, value in values.items()}, **given.beside}
     return Plan(
-        family=found.family, config=changed.config, dialect=found.dialect.name, prefix=found.prefix, layout=layout,
-        moves=tuple(Move(TensorSpec(layout.mount + name, value.shape, value.dtype), value)
-                    for name, value in values.items()),
-        canonical=found.canonical, placed=kept, back=back | own, dropped=dropped, computed=computed,
-        changes=changed.titles, turns_colours=changed.turns_colours,
+        family=found.family, config=like.fit.config if like else changed.config, dialect=found.dialect.name,
+        prefix=found.prefix, layout=layout,
+        moves=tuple(Move(TensorSpec(name, value.shape, value.dtype), value) for name, value in whole.items()),
+        canonical=found.canonical, placed=kept, changes=changed.titles, turns_colours=changed.turns_colours,
         same_as={found.prefix + a: found.prefix + b for a, b in found.translation.same_as.items()},
-        known={**untrained, **found.derived_sources},
-        rules=rules_digest(found, layout, changed),
+        filled=given.reasons, missing=_spelled(missing, road, layout),
+        rules=rules_digest(found, layout, changed, like),
+        **_fates(road, values, whole, layout.mount, changed.gone | omitted, drop_trained=drop_trained),
     )
 
 
 _LEFT = "added by another layout, still at its start value"
+_TRAINED = "added by another layout, trained or not: --drop-trained"
 _COUNTER = "counter, which takes no part in what a model computes"
+
+
+def _fates(road: _Road, values: Mapping[str, Expr], whole: Mapping[str, Expr], mount: str, gone: Mapping[str, str], *,
+           drop_trained: bool) -> dict[str, Any]:
+    """What becomes of each source tensor: dropped, perhaps on a condition; computed into others; or had `back`."""
+    found = road.found
+    targets = {name: Leaf(value.shape, value.dtype, name) for name, value in whole.items()}
+    there = {name: targets[mount + name] for name in values}
+    own = {leaf.name: there[name] for name, (leaf, _) in found.own.items() if name in values}
+    left = {leaf.name: start for name, (leaf, start) in found.own.items() if name not in values}
+    floating = {name: start for name, start in left.items() if DTYPES[start.dtype].floating}
+    why = _TRAINED if drop_trained else _LEFT
+    dropped = (found.dropped | road.sources_of(gone)
+               | {name: why if name in floating else _COUNTER for name in left})
+    computed = {name: why for name, why in road.sources_of(road.changed.computed).items() if name not in dropped}
+    back = {name: value for name, value in road.back(there).items() if name not in {*dropped, *computed}}
+    given = {value.name: targets[name] for name, value in whole.items()
+             if isinstance(value, Leaf) and value.name == MARK + name}
+    return {"dropped": dropped, "computed": computed, "back": back | own | given,
+            "known": {**({} if drop_trained else floating), **found.derived_sources}}
+
+
+def _missing(road: _Road, layout: Layout) -> dict[str, str]:
+    """The canonical tensors that an upstream has, and this file, as its own layout or dialect is, has not."""
+    found, changed = road.found, road.changed
+    if layout.upstream is None:
+        return {}
+    absent = [name for name in found.family.table(changed.config)
+              if name not in changed.canonical and found.dialect.lacking(name) and not layout.body.lacking(name)]
+    why = {name: found.layout.omits(name) if found.layout else None for name in absent}
+    return {name: f"{found.dialect.name}: {reason}" if reason else f"{found.dialect.name} has none"
+            for name, reason in why.items()}
+
+
+def _spelled(canonical: Mapping[str, str], road: _Road, layout: Layout) -> dict[str, str]:
+    """What is said of canonical tensors, said of the target's."""
+    table = road.found.family.table(road.changed.config)
+    whole = {name: Leaf(table[name].shape, table[name].dtype, name) for name in canonical}
+    return {made: canonical[firing.taken[0]] for firing in layout.body.from_canonical(whole).fired
+            for made in firing.made}
 
 
 def _chosen(found: Fit, choices: Mapping[str, Any]) -> list[Change]:
@@ -149,10 +204,10 @@ def _chosen(found: Fit, choices: Mapping[str, Any]) -> list[Change]:
     return [found.family.choices[option](found.config, value) for option, value in choices.items()]
 
 
-def rules_digest(found: Fit, layout: Layout, changed: Changed) -> str:
+def rules_digest(found: Fit, layout: Layout, changed: Changed, like: Like | None = None) -> str:
     """SHA-256 of all that decides which bytes go where: both tables, changes, mount, omissions, fresh tensors."""
     lines = [found.family.name, str(found.dialect), *(f"change {step.change}" for step in changed.steps),
-             layout.mount, str(layout.body),
+             layout.mount, str(layout.body), *([f"as a file in {like.fit.dialect.name} names"] if like else []),
              *(f"fresh {f.name} {f.shape} {f.fill}{'' if f.dtype == 'F32' else f' {f.dtype}'}"
                for f in layout.fresh_tensors(changed.config)),
              *(f"derived {name} {value}" for name, value in found.family.derived_values(changed.config).items())]
@@ -171,13 +226,13 @@ class _Road:
         """Source tensors in terms of the layout's, which are given by `targets`."""
         canonical: dict[str, Expr] = {}
         for firing in self.placed.fired:
-            canonical.update(_undo(firing, targets, forward=True))
+            canonical.update(firing.undone(targets, forward=True))
         for step in reversed(self.changed.steps):
-            canonical = step.undo(canonical, partial(_undo, forward=False))
+            canonical = step.undo(canonical)
         back: dict[str, Expr] = {}
         for firing in self.found.translation.fired:
             if all(name in canonical for name in firing.made):
-                back.update(_undo(firing, canonical, forward=False))
+                back.update(firing.undone(canonical, forward=False))
         return {self.found.prefix + name: value for name, value in back.items()}
 
     def not_undone(self, derived: Mapping[str, Expr]) -> Iterator[Problem]:
@@ -204,10 +259,10 @@ class _Road:
                 for name in firing.made if name in canonical for taken in firing.taken}
 
 
-def _lacking(road: _Road, layout: Layout) -> Iterator[Problem]:
+def _lacking(road: _Road, layout: Layout, excused: Collection[str]) -> Iterator[Problem]:
     found, changed = road.found, road.changed
     for name in found.family.table(changed.config):
-        if name not in changed.canonical and layout.omits(name) is None and name not in changed.misshapen:
+        if name not in {*changed.canonical, *excused, *changed.misshapen} and not layout.body.lacking(name):
             yield Problem("missing", name, f"{found.dialect.name} has none; another layout may do without")
     for name, why in changed.misshapen.items():
         yield Problem("unchanged", name, why)
@@ -224,17 +279,6 @@ def _misplaced(road: _Road, derived: Mapping[str, Expr]) -> Iterator[Problem]:
         yield Problem("shape", name, why)
     for name in placed.clashes:
         yield Problem("twice", name, "two canonical tensors claim it")
-
-
-def _undo(firing: Firing, values: Mapping[str, Expr], *, forward: bool) -> dict[str, Expr]:
-    """What a firing took, made again of what it made."""
-    op = firing.rule.op
-    turn = op.forward if forward else op.backward
-    try:
-        back = turn(tuple(values[name] for name in firing.made), len(firing.taken))
-    except ShapeError:
-        return {}
-    return dict(zip(firing.taken, back, strict=True))
 
 
 def _is_source(name: str, value: Expr | None) -> bool:
