@@ -21,8 +21,8 @@ from zooconv.digest import FileDigest, TensorDigest, crc32, tree_digest
 from zooconv.errors import CheckFailed
 from zooconv.files import damaged
 from zooconv.finite import finite_check
-from zooconv.mapping.expr import Expr, Fill, bytes_of, evaluate, leaves, stream
-from zooconv.mapping.plan import Plan
+from zooconv.mapping.expr import Expr, bytes_of, evaluate, leaves, stream
+from zooconv.mapping.plan import LEFT, Plan
 from zooconv.pump import CHUNK, Pump, Watch, pumping
 from zooconv.tensor import LazyTensor, TensorSpec, array_bytes
 
@@ -205,7 +205,7 @@ def _check_dropped(plan: Plan, sha256: Mapping[str, str]) -> None:
     odd = [f"{name} differs from {other}, whose second name it should be" for name, other in plan.same_as.items()
            if sha256[name] != sha256.get(other)]
     other = {name: value for name, value in plan.known.items() if sha256[name] != expression_sha256(value, {})}
-    trained = [name for name, value in other.items() if isinstance(value, Fill)]
+    trained = [name for name in other if plan.dropped[name] == LEFT]
     odd += [f"{name} is not {value}" + (", as it was before training" if name in trained else "")
             for name, value in other.items()]
     if odd:

@@ -30,12 +30,13 @@ class Original:
 
         Raises UsageError where the target is no upstream's, CheckFailed where the file is not in its names.
         """
-        if target.upstream is None:
+        dialect = target.upstream or next((d for d in family.dialects if d.name in target.names), None)
+        if dialect is None:
             raise UsageError(f"--fill-from completes a file in the names of an upstream, and {target.name} is a layout",
                              why=[f"upstreams: {', '.join(d.name for d in family.dialects)}"],
                              next=f"--to {family.dialects[0].name}")
-        like = original(family, target.upstream, self.checkpoint.specs, self.checkpoint.path.name)
-        return replace(target, mount=like.fit.prefix), like
+        like = original(family, dialect, self.checkpoint.specs, self.checkpoint.path.name)
+        return replace(Layout.of(dialect), mount=like.fit.prefix), like
 
     @property
     def files(self) -> tuple[FileDigest, ...]:

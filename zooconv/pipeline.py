@@ -83,7 +83,7 @@ def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None) -
     with (open_checkpoint(path, ema=options.ema, key=options.key) as checkpoint,
           auditing(checkpoint.files, wanted=fetched is None) as audit, _original(options, hub) as original):
         found = recognise(checkpoint.specs, families(), what=path.name, prefix=options.prefix,
-                          layouts_first=options.extract)
+                          layouts_first=options.extract or original is not None)
         layout, like = _target(found, options, original)
         plan = make_plan(found, layout, fresh=options.fresh, choices=options.choices, like=like,
                          drop_trained=options.drop_trained)

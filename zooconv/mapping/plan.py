@@ -18,7 +18,7 @@ from typing import Any
 from zooconv.digest import text_sha256
 from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.change import Change, Changed, make_changes
-from zooconv.mapping.expr import Expr, Leaf, in_place, leaves
+from zooconv.mapping.expr import Expr, Fill, Leaf, in_place, leaves
 from zooconv.mapping.family import Family, Layout, config_facts
 from zooconv.mapping.fit import Fit, Problem
 from zooconv.mapping.original import MARK, Given, Like
@@ -145,33 +145,35 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True, choices: Mappin
         same_as={found.prefix + a: found.prefix + b for a, b in found.translation.same_as.items()},
         filled=given.reasons, missing=_spelled(missing, road, layout),
         rules=rules_digest(found, layout, changed, like),
-        **_fates(road, values, whole, layout.mount, changed.gone | omitted, drop_trained=drop_trained),
+        **_fates(road, placed.made, added, whole, layout.mount, changed.gone | omitted, drop_trained=drop_trained),
     )
 
 
-_LEFT = "added by another layout, still at its start value"
+LEFT = "added by another layout, still at its start value"
 _TRAINED = "added by another layout, trained or not: --drop-trained"
 _COUNTER = "counter, which takes no part in what a model computes"
 
 
-def _fates(road: _Road, values: Mapping[str, Expr], whole: Mapping[str, Expr], mount: str, gone: Mapping[str, str], *,
-           drop_trained: bool) -> dict[str, Any]:
+def _fates(road: _Road, made: Collection[str], added: Collection[str], whole: Mapping[str, Expr], mount: str,
+           gone: Mapping[str, str], *, drop_trained: bool) -> dict[str, Any]:
     """What becomes of each source tensor: dropped, perhaps on a condition; computed into others; or had `back`."""
     found = road.found
     targets = {name: Leaf(value.shape, value.dtype, name) for name, value in whole.items()}
-    there = {name: targets[mount + name] for name in values}
-    own = {leaf.name: there[name] for name, (leaf, _) in found.own.items() if name in values}
-    left = {leaf.name: start for name, (leaf, start) in found.own.items() if name not in values}
+    there = {name: targets[mount + name] for name in made}
+    own = {leaf.name: targets[mount + name] for name, (leaf, _) in found.own.items() if name in added}
+    left = {leaf.name: start for name, (leaf, start) in found.own.items() if name not in added}
     floating = {name: start for name, start in left.items() if DTYPES[start.dtype].floating}
-    why = _TRAINED if drop_trained else _LEFT
+    why = _TRAINED if drop_trained else LEFT
+    implied = road.implied
     dropped = (found.dropped | road.sources_of(gone)
+               | {name: f"{value}: these names take it for granted" for name, value in implied.items()}
                | {name: why if name in floating else _COUNTER for name in left})
     computed = {name: why for name, why in road.sources_of(road.changed.computed).items() if name not in dropped}
     back = {name: value for name, value in road.back(there).items() if name not in {*dropped, *computed}}
     given = {value.name: targets[name] for name, value in whole.items()
              if isinstance(value, Leaf) and value.name == MARK + name}
     return {"dropped": dropped, "computed": computed, "back": back | own | given,
-            "known": {**({} if drop_trained else floating), **found.derived_sources}}
+            "known": {**({} if drop_trained else floating), **implied, **found.derived_sources}}
 
 
 def _missing(road: _Road, layout: Layout) -> dict[str, str]:
@@ -235,6 +237,13 @@ class _Road:
                 back.update(firing.undone(canonical, forward=False))
         return {self.found.prefix + name: value for name, value in back.items()}
 
+    @property
+    def implied(self) -> dict[str, Expr]:
+        """Source tensors that the target has no place for, because it takes them to have one value everywhere."""
+        taken = {self.found.prefix + name for firing in self.found.translation.fired for name in firing.taken}
+        return {name: value for name, value in self.back(self.placed.made).items()
+                if isinstance(value, Fill) and name in taken}
+
     def not_undone(self, derived: Mapping[str, Expr]) -> Iterator[Problem]:
         """Undo every move, symbolically: the layout's rules forwards, then the source's rules backwards."""
         prefix, undone, computed = self.found.prefix, self.back(self.placed.made), self.changed.computed
@@ -250,7 +259,8 @@ class _Road:
             if any(name in computed for name in firing.made):
                 continue
             for name in firing.taken:
-                if not _is_source(prefix + name, undone.get(prefix + name)):
+                value = undone.get(prefix + name)
+                if not isinstance(value, Fill) and not _is_source(prefix + name, value):
                     yield Problem("not undone", prefix + name, f"the way back gives {undone.get(prefix + name)}")
 
     def sources_of(self, canonical: Mapping[str, str]) -> dict[str, str]:
