@@ -192,8 +192,9 @@ def _spelled(canonical: Mapping[str, str], road: _Road, layout: Layout) -> dict[
     """What is said of canonical tensors, said of the target's."""
     table = road.found.family.table(road.changed.config)
     whole = {name: Leaf(table[name].shape, table[name].dtype, name) for name in canonical}
-    return {made: canonical[firing.taken[0]] for firing in layout.body.from_canonical(whole).fired
+    told = {made: canonical[firing.taken[0]] for firing in layout.body.from_canonical(whole).fired
             for made in firing.made}
+    return told | {second: told[first] for second, first in layout.body.second_names(told).items()}
 
 
 def _chosen(found: Fit, choices: Mapping[str, Any]) -> list[Change]:
