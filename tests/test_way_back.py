@@ -114,6 +114,16 @@ def test_without_the_original_just_that_is_missing_which_is_told(work):
     assert done.data["never"]["head.fc.{wb}"] == "classifier"
 
 
+def test_a_bare_file_is_what_transformers_loads_into_a_model_without_a_head(work):
+    """Files on the hub have the names under "convnext."; transformers takes those that have not."""
+    package = import_package("transformers")
+    original = Transformers.save(randomised(Transformers), work)
+    done = convert(convert(original, layout="d2", **QUIET).path, layout="transformers", **QUIET)
+    done.path.rename(work / "model.safetensors")
+    _, told = package.ConvNextModel.from_pretrained(work, output_loading_info=True)
+    assert not any(told.values()), told
+
+
 def test_timms_swin_has_no_index_of_positions_and_so_none_is_written(work):
     """Older files of timm have it, and are read."""
     timm = import_package("timm")

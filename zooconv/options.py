@@ -29,7 +29,7 @@ class Options:
     fill_from: str | None = _option(None, "Take what Detectron2 never had, such as the classifier, from the "
                                           "original: a name, a repository or a file, in the names that are written.",
                                     "--fill-from", group="Target")
-    drop_trained: bool = _option(False, "Leave behind trained tensors that only a Detectron2 class has.",
+    drop_trained: bool = _option(False, "Leave behind what only a Detectron2 class has, though it was trained.",
                                  "--drop-trained", group="Target", recorded=True)
     fresh: bool = _option(True, "Write the tensors that the layout adds, at their start values.",
                           "--fresh/--no-fresh", group="Target", recorded=True)
