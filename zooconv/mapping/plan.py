@@ -131,8 +131,9 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True, choices: Mappin
     problems = [*_lacking(road, layout, {*missing, *given.canonical}), *_misplaced(road, derived),
                 *road.not_undone(derived)]
     if problems:
-        raise CheckFailed(f"{layout.title} cannot be made of this file",
-                          why=map(str, problems), next=f"zooconv layouts {found.family.name}")
+        raise CheckFailed(f"{layout.title} cannot be made of this file", why=map(str, problems),
+                          next="zooconv inspect  (says in which names it can be written)" if layout.upstream
+                          else f"zooconv layouts {found.family.name}")
     added = layout.added(changed.config, found.own) if fresh else {}
     second = like.fit.translation.same_as if like else layout.body.second_names(placed.made)
     values = placed.made | added | {name: placed.made[first] for name, first in second.items()}
