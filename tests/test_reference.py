@@ -9,11 +9,13 @@ import argparse
 import collections
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from support import files_in
+from support import DATA, ROOT, files_in
 from zooconv_zoo.convnext import FAMILY
 from zooconv_zoo.convnext.backbone import ConvNeXt
 from zooconv_zoo.convnext.family import VARIANTS
@@ -172,3 +174,19 @@ def test_a_training_checkpoint_of_the_official_code_is_converted(work, weights):
     name = "backbone.stages.0.0.gamma"
     assert torch.equal(torch.load(plain.path)["model"][name] * 2, torch.load(ema.path)["model"][name])
     assert (plain.record.converter.options, ema.record.converter.options) == ({"ema": False}, {"ema": True})
+
+
+@pytest.mark.slow
+def test_the_example_runs_from_end_to_end(work):
+    done = subprocess.run([sys.executable, ROOT / "examples/reference/reference.py", "out"], check=False,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"{NAME}_d2.pth           180 tensors, 2 dropped: the classifier" in done.stdout
+    assert "0 missing, 0 unexpected" in done.stdout
+    assert "maskdino_convnext_tiny.yaml" in files_in(work / "out")
+
+
+def test_the_example_has_the_manifest_that_the_tests_have():
+    here, there = (ROOT / "examples/reference/dimaskdino_convnext_tiny.json.gz",
+                   DATA / "manifests/dimaskdino-convnext-convnext_tiny.json.gz")
+    assert here.read_bytes() == there.read_bytes()

@@ -23,6 +23,7 @@ from zooconv.mapping.fit import Fit
 from zooconv.mapping.plan import Plan
 from zooconv.names import Source
 from zooconv.options import Options
+from zooconv.original import Original, beside
 from zooconv.place import Place
 from zooconv.plugins import provider
 from zooconv.registry import Check, Content, Converter, File, Output, Record, SourceRecord, source_records
@@ -45,6 +46,17 @@ class Preview:
     plan: Plan
     place: Place
     options: Options
+    original: Original | None = None
+
+    @property
+    def whole(self) -> Checkpoint:
+        """The source, and beside it what comes from an original."""
+        return beside(self.checkpoint, self.original.checkpoint, self.plan.filled) if self.original else self.checkpoint
+
+    @property
+    def layout(self) -> str:
+        """What is written, as it was asked for."""
+        return self.place.layout if self.place.layout in self.plan.layout.names else self.plan.layout.name
 
     @property
     def license(self) -> str:
@@ -55,12 +67,19 @@ class Preview:
     @property
     def mind(self) -> list[str]:
         """What the layout and the zoo want a user to mind."""
-        return [*self.wanted.mind, *([PORTABLE] if self.options.portable else [])]
+        told = [] if self.plan.layout.upstream else self.wanted.mind
+        return [*told, *([PORTABLE] if self.options.portable else [])]
 
     @property
     def wanted(self) -> Wanted:
         """What a Detectron2 config must say for the file."""
-        return wanted_of(self.plan, str(self.place.path), self.source.model, self.place.layout)
+        return wanted_of(self.plan, str(self.place.path), self.source.model, self.layout)
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        wanted = self.wanted
+        return {"detectron2": wanted.keys,
+                "config_text": {"form": form_of(wanted), "text": config_of(wanted, comments=False)}}
 
     @property
     def again(self) -> str:
@@ -89,15 +108,16 @@ class Preview:
                        "tensors": len(checkpoint.tensors)},
             "family": plan.family.name, "title": plan.family.title, "variant": self.found.variant,
             "config": config_facts(self.found.config), "dialect": plan.dialect,
-            "layout": self.place.layout, "dropped": plan.dropped, "fresh": plan.fresh, "starts": plan.starts,
+            "layout": self.layout, "dropped": plan.dropped, "fresh": plan.fresh, "starts": plan.starts,
+            **({"filled": {"from": _where(self.original), "tensors": plan.filled}} if self.original else {}),
+            **({"missing": plan.missing, "never": plan.never} if plan.layout.upstream and not self.original else {}),
             **({"changes": list(plan.changes), "computed": plan.computed} if plan.changes else {}),
             "artifact": {"file": str(self.place.path), "format": self.place.format, "tensors": len(plan.targets),
                          "bytes": plan.nbytes},
             "counts": {"source": len(checkpoint.tensors), "kept": len(checkpoint.tensors) - len(plan.dropped),
                        "dropped": len(plan.dropped), "fresh": len(plan.fresh), "written": len(plan.targets)},
             "license": self.license, "mind": self.mind, "version": __version__, "again": self.again,
-            "detectron2": self.wanted.keys,
-            "config_text": {"form": form_of(self.wanted), "text": config_of(self.wanted, comments=False)},
+            **({} if plan.layout.upstream else self._config),
         }
 
 
@@ -143,13 +163,13 @@ class Conversion:
         """The artifact's line in the registry."""
         preview, written, plan = self.preview, self.written, self.preview.plan
         fetched, plugin = preview.fetched, provider(plan.family)
+        original = preview.original
         return Record(
-            source=SourceRecord(type="hf" if fetched else "local", repo=fetched.repo if fetched else None,
-                                revision=fetched.revision if fetched else None,
-                                files=source_records(preview.source_files(written)), content=self.source_content),
+            source=_source(fetched, preview.source_files(written), self.source_content),
+            filled=_source(original.fetched, original.files) if original else None,
             converter=Converter(name=plan.family.name, dist=plugin.dist, version=plugin.version, rules=plan.rules,
                                 options=preview.options.recorded),
-            layout=preview.place.layout, changes=list(plan.changes) or None,
+            layout=preview.layout, changes=list(plan.changes) or None,
             output=Output(format=preview.place.format, writer=f"zooconv {preview.place.format} 1",
                           files=[File(file=preview.place.file, size=written.file.size, sha256=written.file.sha256)],
                           content=self.content, dropped=len(plan.dropped), certificate=self.certificate.sha256),
@@ -162,6 +182,18 @@ class Conversion:
         odd = self.written.nonfinite
         return {"tensors": Check(status="pass"), "load": Check(status="pass" if self.torch else "skip"),
                 "finite": Check(status="skip", nonfinite=list(odd)) if odd else Check(status="pass")}
+
+
+def _source(fetched: Fetched | None, files: tuple[FileDigest, ...], content: Content | None = None) -> SourceRecord:
+    """Where some files came from, for the registry."""
+    return SourceRecord(type="hf" if fetched else "local", repo=fetched.repo if fetched else None,
+                        revision=fetched.revision if fetched else None, files=source_records(files), content=content)
+
+
+def _where(original: Original) -> str:
+    """Where an original came from, for people."""
+    fetched = original.fetched
+    return f"{fetched.repo} @ {fetched.revision[:12]}" if fetched else str(original.checkpoint.path)
 
 
 def content(tensors: Iterable[TensorDigest], canonical: str) -> Content:

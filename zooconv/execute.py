@@ -22,7 +22,7 @@ from zooconv.errors import CheckFailed
 from zooconv.files import damaged
 from zooconv.finite import finite_check
 from zooconv.mapping.expr import Expr, bytes_of, evaluate, leaves, stream
-from zooconv.mapping.plan import Moves
+from zooconv.mapping.plan import LEFT, Moves
 from zooconv.pump import CHUNK, Pump, Watch, pumping
 from zooconv.tensor import LazyTensor, TensorSpec, array_bytes
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 class Written:
     """What a pass measured: digests of both sides and of what each means, CRC-32 of targets, those with NaN or Inf.
 
-    `frame` is the CRC-32 of all bytes of the file that are no tensor's.
-    `canonical` are the canonical tensors of the source, `placed` those of the target.
+    `frame` is the CRC-32 of all bytes of the file that are no tensor's. `canonical` are the canonical tensors of the
+    source, `placed` those of the target; `filled` are the tensors that came from an original.
     """
 
     file: FileDigest
@@ -47,6 +47,7 @@ class Written:
     canonical: tuple[TensorDigest, ...]
     placed: tuple[TensorDigest, ...]
     nonfinite: tuple[str, ...]
+    filled: tuple[TensorDigest, ...] = ()
 
 
 def execute(plan: Moves, checkpoint: Checkpoint, draft: Draft, writer: Writer, audit: Audit | None, *,
@@ -75,8 +76,9 @@ def execute(plan: Moves, checkpoint: Checkpoint, draft: Draft, writer: Writer, a
     if work.nonfinite and not allow_nonfinite:
         raise CheckFailed(f"{len(work.nonfinite)} tensors hold NaN or Inf", why=work.nonfinite[:20],
                           next="if that is how they must be: --allow-nonfinite")
-    return Written(file, target, tuple(work.crcs), work.frame, files, source, canonical, placed,
-                   tuple(work.nonfinite))
+    own, filled = (tuple(d for d in source if (d.name in plan.filled) == other) for other in (False, True))
+    return Written(file, target, tuple(work.crcs), work.frame, files, own, canonical, placed,
+                   tuple(work.nonfinite), filled)
 
 
 class _Work:
@@ -210,8 +212,11 @@ def _check_dropped(plan: Moves, sha256: Mapping[str, str]) -> None:
     """Hold the tensors that were dropped on a condition against it."""
     odd = [f"{name} differs from {other}, whose second name it should be" for name, other in plan.same_as.items()
            if sha256[name] != sha256.get(other)]
-    odd += [f"{name} is not {value}" for name, value in plan.known.items()
-            if sha256[name] != expression_sha256(value, {})]
+    other = {name: value for name, value in plan.known.items() if sha256[name] != expression_sha256(value, {})}
+    trained = [name for name in other if plan.dropped[name] == LEFT]
+    odd += [f"{name} is not {value}" + (", as it was before training" if name in trained else "")
+            for name, value in other.items()]
     if odd:
-        raise CheckFailed(f"{len(odd)} tensors would be lost: the layout has no place for them",
-                          why=odd[:20], next="zooconv layouts  (for one that has)")
+        raise CheckFailed(f"{len(odd)} tensors would be lost: {plan.title} has no place for them", why=odd[:20],
+                          next="--drop-trained  (leaves behind what was trained, and says so)" if trained else
+                          "zooconv layouts  (for one that has)")

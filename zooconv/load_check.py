@@ -28,13 +28,14 @@ class LoadCheck:
         self.process = subprocess.Popen([sys.executable, "-P", "-m", "zooconv.load_check"], text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
-    def check(self, path: Path, format_: str, specs: Sequence[TensorSpec]) -> str:
-        """Have torch load the file; the version of torch that did.
+    def check(self, path: Path, format_: str, specs: Sequence[TensorSpec], key: str = "model") -> str:
+        """Have torch load the file, whose tensors stand under `key`, if any; the version of torch that did.
 
         Raises CheckFailed, listing every tensor that is not as specified, or with torch's own complaint.
         """
         wanted = {spec.name: [DTYPES[spec.dtype].torch, list(spec.shape)] for spec in specs}
-        answer, noise = self.process.communicate(json.dumps({"path": str(path), "format": format_, "tensors": wanted}))
+        request = {"path": str(path), "format": format_, "key": key, "tensors": wanted}
+        answer, noise = self.process.communicate(json.dumps(request))
         if self.process.returncode != 0:
             raise CheckFailed("torch could not be asked to load the file", why=noise.strip().splitlines()[-3:],
                               next="check the installation of torch, or leave this check out: --no-load-check")
@@ -68,7 +69,7 @@ def main() -> None:
 
     request = json.loads(sys.stdin.read())
     try:
-        model = _LOADERS[request["format"]](request["path"])
+        model = _LOADERS[request["format"]](request["path"], request["key"])
     except Exception as error:  # noqa: BLE001 - whatever torch raises is the answer
         wrong = [f"{type(error).__name__}: {error}".splitlines()[0]]
     else:
@@ -78,25 +79,26 @@ def main() -> None:
     print(json.dumps({"torch": torch.__version__, "wrong": wrong}))
 
 
-def _pth(path: str) -> Any:
+def _pth(path: str, key: str) -> Any:
     import torch
 
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)["model"]
+    tree = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return tree[key] if key else tree
 
 
-def _pkl(path: str) -> Any:
+def _pkl(path: str, _: str) -> Any:
     with Path(path).open("rb") as file:
         return pickle.load(file, encoding="latin1")["model"]  # noqa: S301 - as Detectron2 does; our reader was there
 
 
-def _safetensors(path: str) -> Any:
+def _safetensors(path: str, _: str) -> Any:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-_LOADERS: dict[Format, Callable[[str], Any]] = {"pth": _pth, "pkl": _pkl, "safetensors": _safetensors}
+_LOADERS: dict[Format, Callable[[str, str], Any]] = {"pth": _pth, "pkl": _pkl, "safetensors": _safetensors}
 
 
 def _form(kind: type, value: object) -> list[object]:

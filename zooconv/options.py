@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from zooconv.errors import UsageError
+
 Format = Literal["pth", "safetensors", "pkl"]
 Language = Literal["en", "zh"]
 
@@ -23,13 +25,20 @@ class Options:
     `aside` decide nothing of the artifact, nor of its record.
     """
 
-    layout: str = _option("d2", "What the target's Detectron2 project loads; see zooconv layouts.",
-                          "--layout", "-l", group="Target")
+    layout: str = _option("d2", "What is written: the layout of a Detectron2 project (see zooconv layouts), or an "
+                                "upstream's own naming, such as timm.", "--layout", "--to", "-l", group="Target")
+    extract: bool = _option(False, "Write the backbone of a whole model's checkpoint, in the names that it has.",
+                            "--extract", group="Target", recorded=True)
+    fill_from: str | None = _option(None, "Take what Detectron2 never had, such as the classifier, from the "
+                                          "original: a name, a repository or a file, in the names that are written.",
+                                    "--fill-from", group="Target")
+    drop_trained: bool = _option(False, "Leave behind what only a Detectron2 class has, though it was trained.",
+                                 "--drop-trained", group="Target", recorded=True)
     fresh: bool = _option(True, "Write the tensors that the layout adds, at their start values.",
                           "--fresh/--no-fresh", group="Target", recorded=True)
     portable: bool = _option(False, "Leave out the mount, and have Detectron2 match names by their ends.",
                              "--portable", group="Target", recorded=True)
-    format: Format | None = _option(None, "The container: pth (default), pkl or safetensors.",
+    format: Format | None = _option(None, "The container: pth, pkl or safetensors; default: the target's own.",
                                     "--format", group="Target")
     output: Path | None = _option(None, "A file or a folder; default: weights/ for a model of the hub, else here.",
                                   "--output", "-o", group="Target")
@@ -65,6 +74,18 @@ class Options:
                            "--report/--no-report", group="Record", aside=True)
     lang: Language = _option("en", "The language of that summary: en or zh.", "--lang", group="Record", aside=True)
     note: str = _option("", "A remark for the registry and the summary.", "--note", group="Record")
+
+    def __post_init__(self) -> None:
+        others = {"--to": self.layout != "d2", "--fill-from": self.fill_from is not None,
+                  **{f"--{option}": True for option in self.choices}}
+        if self.extract and (said := [flag for flag, given in others.items() if given]):
+            raise UsageError(f"--extract keeps the backbone as it is, which {said[0]} contradicts",
+                             next="leave one of them out")
+
+    @property
+    def target(self) -> str:
+        """The target, in the artifact's name."""
+        return "backbone" if self.extract else self.layout
 
     @property
     def choices(self) -> dict[str, Any]:

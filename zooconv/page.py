@@ -9,7 +9,16 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from zooconv.options import Language
-from zooconv.report import Data, by_reason, changed_lines, checks_line, identity_line, source_line
+from zooconv.report import (
+    Data,
+    by_reason,
+    changed_lines,
+    checks_line,
+    filled_lines,
+    identity_line,
+    missing_lines,
+    source_line,
+)
 from zooconv.words import Words
 
 SHOWN = 20
@@ -29,8 +38,7 @@ def page(data: Data, language: Language = "en") -> str:
         *_tensors("dropped here", "reason", data["dropped"], data, words),
         *_tensors("fresh here", "start", data["starts"], data, words),
         words("own words"),
-        f"## {words('config')}",
-        _code(data["config_text"]["text"], {"yaml": "yaml", "lazy": "python"}[data["config_text"]["form"]]),
+        *_config(data, words),
         f"## {words('again')}",
         _code(data["again"], "sh"),
         words("same bytes"),
@@ -38,6 +46,14 @@ def page(data: Data, language: Language = "en") -> str:
         _code("\n".join(_next(data, words)), "sh"),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _config(data: Data, words: Words) -> list[str]:
+    """The config that goes with the weights, where they are for Detectron2."""
+    if "config_text" not in data:
+        return []
+    form, text = data["config_text"]["form"], data["config_text"]["text"]
+    return [f"## {words('config')}", _code(text, {"yaml": "yaml", "lazy": "python"}[form])]
 
 
 def _facts(data: Data, words: Words) -> Iterator[tuple[str, str]]:
@@ -50,6 +66,10 @@ def _facts(data: Data, words: Words) -> Iterator[tuple[str, str]]:
     yield "is", identity_line(data, words)
     yield "layout", words("with", what=data["layout"], more=comma.join(amounts))
     yield "changed", "\n".join(changed_lines(data, words)) or words("unchanged")
+    if "filled" in data:
+        yield "filled", "\n".join(filled_lines(data))
+    if missing := missing_lines(data):
+        yield "missing", "\n".join(missing)
     yield "sha256", artifact["sha256"]
     yield "tree", artifact["tree"]
     yield "canonical", artifact["canonical"]

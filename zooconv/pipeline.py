@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,14 @@ from zooconv.d2config.file import must_be_config, set_values
 from zooconv.errors import UsageError
 from zooconv.execute import execute
 from zooconv.load_check import loading
+from zooconv.mapping.family import Layout
+from zooconv.mapping.fit import Fit
+from zooconv.mapping.original import Like
 from zooconv.mapping.plan import make_plan
 from zooconv.mapping.portable import portable_plan
 from zooconv.names import HubSource, LocalSource, Source, local, resolve
 from zooconv.options import Options
+from zooconv.original import Original
 from zooconv.page import page
 from zooconv.place import object_to, place
 from zooconv.plugins import chosen_layout, families
@@ -46,16 +51,18 @@ def run(source: Source, options: Options, *, hub: Hub | None = None,
     if options.config:
         must_be_config(options.config)
     with looking_ahead(source, options, hub=hub) as preview:
-        plan, checkpoint, target = preview.plan, preview.checkpoint, preview.place
+        plan, checkpoint, target = preview.plan, preview.whole, preview.place
         object_to(target, checkpoint, Registry.read(target.registry), force=options.force)
         target.make_room()
-        writer = writer_for(target.format, plan.targets, plan.facts, heuristics=options.portable)
+        key = plan.layout.files.key
+        writer = writer_for(target.format, plan.targets, plan.facts, key, heuristics=options.portable)
         with loading(wanted=options.load_check) as torch, drafting(target.path) as draft:
             written = execute(plan, checkpoint, draft, writer, preview.audit, watch=watching(plan.nbytes),
                               allow_nonfinite=options.allow_nonfinite)
             check_written(draft.path, plan, writer, written, digests=options.verify)
-            certificate = certify(plan, written, draft.path, preview.source_files(written), options.recorded)
-            version = torch.check(draft.path, target.format, plan.targets) if torch else None
+            certificate = certify(plan, written, draft.path, preview.source_files(written), options.recorded,
+                                  preview.original.files if preview.original else ())
+            version = torch.check(draft.path, target.format, plan.targets, key) if torch else None
             draft.commit()
         write_text(certificate_path(target.path), certificate.text)
         conversion = Conversion(preview, written, certificate, version, options.note)
@@ -70,18 +77,49 @@ def run(source: Source, options: Options, *, hub: Hub | None = None,
 @contextmanager
 def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None) -> Iterator[Preview]:
     """The road up to the proved plan. Nothing is written; the checkpoint is open inside the block."""
-    target = place(source, options.layout, output=options.output, format_=options.format,
-                   registry=options.registry, name=options.name, marks=options.marks)
-    fetched, path = (None, source.path) if isinstance(source, LocalSource) else _fetched(source, hub)
+    settle = partial(place, source, options.target, output=options.output, format_=options.format,
+                     registry=options.registry, name=options.name, marks=options.marks)
+    settle()  # what was typed is objected to before anything is fetched
+    fetched, path = _at_hand(source, hub)
     with (open_checkpoint(path, ema=options.ema, key=options.key) as checkpoint,
-          auditing(checkpoint.files, wanted=fetched is None) as audit):
-        found = recognise(checkpoint.specs, families(), what=path.name, prefix=options.prefix)
-        plan = (portable_plan if options.portable else make_plan)(
-            found, chosen_layout(found.family, options.layout), fresh=options.fresh, choices=options.choices)
-        yield Preview(source, fetched, checkpoint, audit, found, plan, target, options)
+          auditing(checkpoint.files, wanted=fetched is None) as audit, _original(options, hub) as original):
+        found = recognise(checkpoint.specs, families(), what=path.name, prefix=options.prefix,
+                          layouts_first=options.extract or original is not None)
+        layout, like = _target(found, options, original)
+        if options.portable:
+            plan = portable_plan(found, layout, fresh=options.fresh, choices=options.choices)
+        else:
+            plan = make_plan(found, layout, fresh=options.fresh, choices=options.choices, like=like,
+                             drop_trained=options.drop_trained)
+        yield Preview(source, fetched, checkpoint, audit, found, plan, settle(usual=layout.files.container),
+                      options, original)
 
 
-def _fetched(source: HubSource, hub: Hub | None) -> tuple[Fetched, Path]:
+def _target(found: Fit, options: Options, original: Original | None) -> tuple[Layout, Like | None]:
+    """What is to be written, and the file whose names and shapes it takes over, if it does."""
+    if options.extract:
+        return found.itself, Like(found)
+    layout = chosen_layout(found.family, options.layout)
+    if options.config and layout.upstream:
+        raise UsageError(f"--config is for what a Detectron2 project loads, and {layout.name} is an upstream's naming")
+    return original.like(found.family, layout) if original else (layout, None)
+
+
+@contextmanager
+def _original(options: Options, hub: Hub | None) -> Iterator[Original | None]:
+    """The original that `--fill-from` names, open for the block, or none."""
+    if options.fill_from is None:
+        yield None
+        return
+    fetched, path = _at_hand(resolve(options.fill_from, zoo()), hub)
+    with open_checkpoint(path) as checkpoint, auditing(checkpoint.files, wanted=fetched is None) as audit:
+        yield Original(fetched, checkpoint, audit)
+
+
+def _at_hand(source: Source, hub: Hub | None) -> tuple[Fetched | None, Path]:
+    """A source's file, fetched where it is on the hub."""
+    if isinstance(source, LocalSource):
+        return None, source.path
     from zooconv.hub import Hub
 
     fetched = (hub or Hub()).fetch(source)
@@ -109,7 +147,9 @@ def fetch(name: str, *, hub: Hub | None = None) -> Fetched:
     source = resolve(name, zoo())
     if not isinstance(source, HubSource):
         raise UsageError(f"{name} is a file already", next=f"zooconv convert {name}")
-    return _fetched(source, hub)[0]
+    from zooconv.hub import Hub
+
+    return (hub or Hub()).fetch(source)
 
 
 def inspect(path: str | Path, *, ema: bool = False, key: str | None = None, prefix: str | None = None,

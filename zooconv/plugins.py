@@ -55,13 +55,18 @@ def family(name: str) -> Family[Any]:
 
 
 def chosen_layout(family: Family[Any], name: str) -> Layout:
-    """A family's layout by any of its names. Raises UsageError, naming those that there are."""
-    if layout := family.layout(name):
+    """What a family can be written as, by any of its names: a layout, or files in an upstream's names.
+
+    Raises UsageError, naming those that there are.
+    """
+    if layout := family.target(name):
         return layout
     import difflib
 
-    near = difflib.get_close_matches(name, family.layout_names, 1)
-    raise UsageError(f"{family.title} has no layout {name!r}", why=[f"layouts: {', '.join(family.layout_names)}"],
+    upstreams = [dialect.name for dialect in family.dialects]
+    near = difflib.get_close_matches(name, [*family.layout_names, *upstreams], 1)
+    raise UsageError(f"{family.title} has no layout {name!r}",
+                     why=[f"layouts: {', '.join(family.layout_names)}", f"upstreams: {', '.join(upstreams)}"],
                      next=f"--layout {near[0]}" if near else f"zooconv layouts {family.name}")
 
 

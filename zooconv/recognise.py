@@ -20,14 +20,15 @@ SHOWN = 20
 
 
 def recognise(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]], *, what: str,
-              prefix: str | None = None) -> Fit:
+              prefix: str | None = None, layouts_first: bool = False) -> Fit:
     """The one reading of these tensors. `what` names the file in messages; `prefix` settles which backbone is meant.
 
-    Raises CheckFailed where nothing fits exactly, UsageError where two readings disagree.
+    An upstream's own naming comes first, then files that zooconv or a project wrote; or the other way round. Raises
+    CheckFailed where nothing fits exactly, UsageError where two readings disagree.
     """
     families = list(families)
     fits: list[Fit] = []
-    for layouts in (False, True):  # an upstream's own naming comes first; then files that zooconv or a project wrote
+    for layouts in (layouts_first, not layouts_first):
         fits += [f for f in all_fits(tensors, families, prefix, layouts=layouts) if f.fitted]
         if exact := [f for f in fits if f.exact]:
             break
@@ -39,7 +40,7 @@ def recognise(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]]
         raise UsageError(f"{what} can be read in {len(readings)} ways",
                          why=[f"{f.family.name}, {f.dialect.name} names, {f.prefix or 'no'} prefix" for f in exact],
                          next=f"say which: --prefix {choices[-1]}")
-    return exact[0]
+    return min(exact, key=lambda f: f.layout is not None and f.layout.mount != f.prefix)  # its own mount tells it apart
 
 
 def all_fits(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]], prefix: str | None = None,

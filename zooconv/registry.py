@@ -114,13 +114,15 @@ class Check(BaseModel):
 
 
 class Record(BaseModel):
-    """One artifact. `changes` are the declared steps after which its weights are not the source's any more.
+    """One artifact. `changes` are the declared steps after which its weights are not the source's any more; `filled`
+    is the original from which it has what the source had not.
 
     Keys that start with `x-` are the user's own.
     """
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
     source: SourceRecord
+    filled: SourceRecord | None = None
     converter: Converter
     layout: str
     changes: list[str] | None = None
@@ -203,7 +205,7 @@ class Registry:
         What was proved of the very same bytes, from the same source, stays proved.
         """
         old = self.records.get(name)
-        if old is not None and (old.source, old.output) == (record.source, record.output):
+        if old is not None and (old.source, old.filled, old.output) == (record.source, record.filled, record.output):
             record = record.model_copy(update={"checks": {**old.checks, **record.checks}})
         for other in [n for n, r in self.records.items() if r.path == record.path]:
             del self.records[other]

@@ -11,6 +11,7 @@ from typing import Any
 
 from zooconv.d2config.text import FORMS
 from zooconv.mapping.family import config_text
+from zooconv.mapping.original import MARK
 from zooconv.output import facts, megabytes, some
 from zooconv.words import ENGLISH, Words
 
@@ -26,6 +27,8 @@ def summary(data: Data) -> str:
         ("changed", "\n".join(changed_lines(data))),
         ("dropped", "\n".join(dropped_lines(data["dropped"]))),
         ("fresh", f"{some(data['fresh'], 2)}  (start values; the source has none)" if data["fresh"] else ""),
+        ("filled", "\n".join(filled_lines(data))),
+        ("missing", "\n".join(missing_lines(data))),
         ("wrote" if done else "would write", artifact_line(data)),
         ("sha256", artifact.get("sha256", "")),
         ("checked", checks_line(data) if done else ""),
@@ -46,7 +49,12 @@ def artifact_line(data: Data) -> str:
     """What is written, or would be."""
     artifact = data["artifact"]
     size = megabytes(artifact.get("size", artifact["bytes"]))
-    return f"{artifact['file']}  (layout {data['layout']}, {artifact['tensors']} tensors, {size})"
+    return f"{artifact['file']}  ({target(data)}, {artifact['tensors']} tensors, {size})"
+
+
+def target(data: Data) -> str:
+    """What is written."""
+    return f"layout {data['layout']}" if "detectron2" in data else f"{data['layout']} names"
 
 
 def source_line(data: Data, words: Words = ENGLISH) -> str:
@@ -77,6 +85,22 @@ def changed_lines(data: Data, words: Words = ENGLISH) -> list[str]:
 def dropped_lines(dropped: Mapping[str, str]) -> list[str]:
     """What is left out, by reason."""
     return [f"{len(names)}: {some(names)}  ({reason})" for reason, names in by_reason(dropped).items()]
+
+
+def filled_lines(data: Data) -> list[str]:
+    """What came from an original, by reason, and from where."""
+    if "filled" not in data:
+        return []
+    taken = {name.removeprefix(MARK): why for name, why in data["filled"]["tensors"].items()}
+    return [*dropped_lines(taken), f"from {data['filled']['from']}"]
+
+
+def missing_lines(data: Data) -> list[str]:
+    """What a file of the upstream has, and this one has not."""
+    never = by_reason(data.get("never", {}))
+    lines = dropped_lines(data.get("missing", {}))
+    lines += [f"{some(names)}  ({reason})" for reason, names in never.items()]
+    return [*lines, "it is in the original: --fill-from NAME"] if lines else []
 
 
 def by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:

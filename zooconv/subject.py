@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from zooconv.checkpoint.open import Checkpoint, open_checkpoint
 from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.family import Layout
-from zooconv.mapping.fit import Fit, explained, fit
+from zooconv.mapping.fit import Fit, explained, fit, prefixes
 from zooconv.mapping.portable import unmounted
 from zooconv.names import LocalSource, local, resolve
 from zooconv.options import CHOICES, Options
-from zooconv.origin import source_of
+from zooconv.origin import original_of, source_of
 from zooconv.pipeline import run
 from zooconv.plugins import chosen_layout, families, family
 from zooconv.recognise import recognise
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """An artifact and its source. `name` is the artifact's in `registry`, where it is recorded."""
+    """An artifact and its source. `name` is the artifact's in `registry`, where it is recorded; `original` is what it
+    was filled from, if it was."""
 
     path: Path
     artifact: Checkpoint
@@ -39,6 +40,7 @@ class Subject:
     found: Fit
     name: str | None = None
     registry: Registry | None = None
+    original: Checkpoint | None = None
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -75,14 +77,16 @@ def _recorded(registry: Registry, name: str, source: Path | None, hub: Hub | Non
     record = registry.records[name]
     path = registry.artifact(record)
     known = family(record.converter.name)
-    with source_of(record, registry, given=source, hub=hub) as origin, open_checkpoint(path) as artifact:
+    with (source_of(record, registry, given=source, hub=hub) as origin, open_checkpoint(path) as artifact,
+          original_of(record, registry, hub=hub) as original):
         layout = chosen_layout(known, record.layout)
         if record.converter.options.get("portable"):
             layout = unmounted(layout)
-        ours = read_layout(artifact, known.name, layout)
+        anywhere = record.filled is not None or bool(record.converter.options.get("extract"))
+        ours = read_layout(artifact, known.name, layout, anywhere=anywhere)
         found = recognise(origin.specs, families(), what=origin.path.name,
                           prefix=record.converter.options.get("prefix"))
-        yield Subject(path, artifact, ours, origin, found, name, registry)
+        yield Subject(path, artifact, ours, origin, found, name, registry, original)
 
 
 @contextmanager
@@ -101,9 +105,13 @@ def _converted(what: str, layout: str) -> Iterator[Subject]:
         yield Subject(meant.path, artifact, ours, origin, done.preview.found)
 
 
-def read_layout(artifact: Checkpoint, name: str, layout: Layout) -> Fit:
-    """An artifact as its layout reads it: under its mount, and as nothing else. Raises CheckFailed."""
-    ours = fit(family(name), layout.body, artifact.specs, layout.mount, layout)
+def read_layout(artifact: Checkpoint, name: str, layout: Layout, *, anywhere: bool = False) -> Fit:
+    """An artifact as its layout reads it: under its mount, and as nothing else. Raises CheckFailed.
+
+    With `anywhere`, under the prefix that it has: what was filled or extracted stands where another file had it.
+    """
+    mount = next(iter(prefixes(layout.body, artifact.specs)), "") if anywhere else layout.mount
+    ours = fit(family(name), layout.body, artifact.specs, mount, layout)
     if not ours.exact:
         raise CheckFailed(f"{artifact.path.name} is not what layout {layout.name} holds",
                           why=[str(problem) for problem in explained(ours)[:20]], next="zooconv verify")

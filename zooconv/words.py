@@ -22,6 +22,8 @@ PHRASES: dict[str, tuple[str, str]] = {
     "is":            ("recognised as", "识别为"),
     "layout":        ("layout", "布局"),
     "changed":       ("changed", "变换"),
+    "filled":        ("filled", "由原始文件补全"),
+    "missing":       ("missing", "缺少"),
     "sha256":        ("sha256", "SHA-256 校验和"),
     "tree":          ("tree digest", "张量集摘要"),
     "canonical":     ("canonical digest", "规范摘要"),

@@ -40,13 +40,16 @@ class Writer(Protocol):
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 
-def writer_for(format_: Format, specs: Sequence[TensorSpec], facts: Mapping[str, Any], *,
+def writer_for(format_: Format, specs: Sequence[TensorSpec], facts: Mapping[str, Any], key: str = "model", *,
                heuristics: bool = False) -> Writer:
     """The writer of a format, for these tensors. `facts` is what the file says of itself, as plain data.
 
+    `key` is the one under which a .pth has its tensors; without one they stand at the top, and nothing beside them.
     `heuristics` has Detectron2 match names by their ends; safetensors have no place for that.
     """
     if format_ == "safetensors":
         assert not heuristics
         return SafetensorsWriter(specs, facts)
-    return (PklWriter if format_ == "pkl" else PthWriter)(specs, facts, heuristics=heuristics)
+    if format_ == "pkl":
+        return PklWriter(specs, facts, heuristics=heuristics)
+    return PthWriter(specs, facts, key, heuristics=heuristics)

@@ -1,5 +1,7 @@
 """Writer of torch's zip checkpoints: `{"model": {name: tensor}, "__author__": "zooconv", "zooconv": {facts}}`.
 
+The tensors may stand under another key, or under none: then it is a plain state dict, and says nothing of itself.
+
 torch.load reads the result with weights_only, with and without mmap, from torch 2.1 on; Detectron2 reads it since
 every value under "model" is a tensor. The bytes depend on the tensors and the facts alone: unlike torch.save, not on
 the file's name, the version of torch, or the library that torch was built with.
@@ -48,8 +50,9 @@ class _Entry(NamedTuple):
 class PthWriter:
     """The frame of a `.pth` file. See `zooconv.checkpoint.write.Writer`."""
 
-    def __init__(self, specs: Sequence[TensorSpec], facts: Mapping[str, Any], *, heuristics: bool = False) -> None:
-        self.specs, self.facts, self.heuristics = specs, facts, heuristics
+    def __init__(self, specs: Sequence[TensorSpec], facts: Mapping[str, Any], key: str = "model", *,
+                 heuristics: bool = False) -> None:
+        self.specs, self.facts, self.key, self.heuristics = specs, facts, key, heuristics
         self.entries: list[_Entry] = []
         self.starts: list[int] = []
         self.offsets: list[int] = []
@@ -76,7 +79,7 @@ class PthWriter:
         return self._tail(self.entries, tree)
 
     def _tail(self, entries: Sequence[_Entry], tree: str) -> bytes:
-        pickle = _pickle(self.specs, about(self.facts, tree, heuristics=self.heuristics))
+        pickle = _pickle(self.specs, about(self.facts, tree, heuristics=self.heuristics), self.key)
         small = {"data.pkl": pickle, ".format_version": b"1",
                  ".storage_alignment": str(ALIGN).encode(), "byteorder": b"little", "version": b"3\n",
                  ".data/serialization_id": b"0" * 40}
@@ -140,10 +143,13 @@ def directory(entries: Sequence[_Entry], at: int) -> bytes:
 # -- the pickle ------------------------------------------------------------------------------------------------------
 
 
-def _pickle(specs: Sequence[TensorSpec], beside: bytes) -> bytes:
-    """The checkpoint's object as a protocol-2 pickle, every tensor a view of the whole of its own storage."""
-    model = b"".join(text(spec.name) + _tensor(i, spec) for i, spec in enumerate(specs))
-    return b"\x80\x02" + mapping(text("model") + mapping(model) + beside) + b"."
+def _pickle(specs: Sequence[TensorSpec], beside: bytes, key: str) -> bytes:
+    """The checkpoint's object as a protocol-2 pickle, every tensor a view of the whole of its own storage.
+
+    Under `key`, with what is `beside` it; without a key, the tensors alone.
+    """
+    model = mapping(b"".join(text(spec.name) + _tensor(i, spec) for i, spec in enumerate(specs)))
+    return b"\x80\x02" + (mapping(text(key) + model + beside) if key else model) + b"."
 
 
 def _tensor(index: int, spec: TensorSpec) -> bytes:

@@ -36,5 +36,6 @@ def walk(out: Output, source: Source, options: Options, *, dry_run: bool) -> Non
     with out.progress("writing") as watching:
         conversion = run(source, options, hub=hub, watching=watching)
     data = conversion.data
-    out.say(f"{summary(data)}\n\n{config_part(data)}\n")
+    config = f"\n\n{config_part(data)}\n" if "config_text" in data else ""
+    out.say(summary(data) + config)
     out.result(data, str(conversion.path), str(conversion.path))

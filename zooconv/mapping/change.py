@@ -27,7 +27,7 @@ from typing import Any
 from zooconv.mapping import expr
 from zooconv.mapping.expr import Expr, ShapeError
 from zooconv.mapping.ops import Exprs, Op, group_order
-from zooconv.mapping.rules import Dialect, Firing, Rule, Translation, rename
+from zooconv.mapping.rules import Dialect, Rule, Translation, rename
 
 ROUNDED = 5e-6  # what rounding new values to float32 may cost at the outputs, relative, measured in float64
 
@@ -86,13 +86,12 @@ class Step:
         return {name: self.change.title for firing in self.translation.fired if not firing.rule.op.lossless
                 for name in firing.taken}
 
-    def undo(self, values: Mapping[str, Expr], undo: Callable[[Firing, Mapping[str, Expr]], dict[str, Expr]]
-             ) -> dict[str, Expr]:
+    def undo(self, values: Mapping[str, Expr]) -> dict[str, Expr]:
         """The tensors before the change, as far as they can be had of those after it."""
         before = {name: values[name] for name in self.stayed if name in values}
         for firing in self.translation.fired:
             if firing.rule.op.lossless and all(name in values for name in firing.made):
-                before.update(undo(firing, values))
+                before.update(firing.undone(values, forward=False))
         return before
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from zooconv.mapping.change import Change, in_turn
-from zooconv.mapping.expr import Computed, Fill, fill
+from zooconv.mapping.expr import Computed, Expr, Fill, fill
 from zooconv.mapping.requires import Requires
-from zooconv.mapping.rules import Dialect, Drop, Rule
+from zooconv.mapping.rules import Dialect, Drop, Files, Rule
 from zooconv.mapping.template import Template
 from zooconv.tensor import Shape, TensorSpec
 
@@ -116,6 +116,12 @@ class Layout:
     implementation cannot hold it, or nothing. `changes` are steps that the implementation cannot do without, after
     which the weights are not the source's any more: they are made in turn, and told. `projects` says what a project
     requires instead, by its name, where that is not what the layout's others do.
+
+    Two facts are for reading the checkpoint of a whole model. `parts`: where a backbone stands in several places of it,
+    what their names begin with; all else is outside. `carries`: tensors that the class adds in shapes that no config
+    tells (templates), each with its start value: they are not written, only told apart from strangers.
+
+    An upstream's dialect is a target, too: see `Layout.of`.
     """
 
     names: tuple[str, ...]
@@ -128,6 +134,15 @@ class Layout:
     refuses: Callable[[Any], str | None] | None = None
     changes: Sequence[Change] = ()
     projects: Mapping[str, Requires] = field(default_factory=dict)
+    parts: Sequence[str] = ()
+    carries: Mapping[str, float] = field(default_factory=dict)
+    upstream: Dialect | None = None
+
+    @classmethod
+    def of(cls, dialect: Dialect) -> Layout:
+        """An upstream's own naming as a target: no mount, nothing added, and nothing that a backbone has left out."""
+        rules = [rule for rule in dialect.rules if isinstance(rule, Rule)]
+        return cls((dialect.name,), "", rules, f"files in {dialect.name} names", upstream=dialect)
 
     @property
     def name(self) -> str:
@@ -140,7 +155,17 @@ class Layout:
     @cached_property
     def body(self) -> Dialect:
         """The layout's names without the mount, as a dialect."""
-        return Dialect(self.name, self.rules, tuple(self.omit))
+        return self.upstream or Dialect(self.name, self.rules, tuple(self.omit))
+
+    @property
+    def files(self) -> Files:
+        """How the weights are kept when they are written so."""
+        return self.body.kept
+
+    @property
+    def title(self) -> str:
+        """What it is, and its name."""
+        return f"a file in {self.name} names" if self.upstream else f"layout {self.name}"
 
     def omits(self, name: str) -> str | None:
         """Why this layout has no place for a canonical tensor, if it has none."""
@@ -159,6 +184,18 @@ class Layout:
 
     def fresh_tensors(self, config: Any) -> tuple[Fresh, ...]:
         return tuple(self.fresh(config)) if self.fresh else ()
+
+    def added(self, config: Any, own: Mapping[str, tuple[Expr, Fill]]) -> dict[str, Expr]:
+        """What the class adds to a member's tensors, at its start, or as a file already has it as its `own`."""
+        fresh: dict[str, Expr] = {f.name: f.start for f in self.fresh_tensors(config)}
+        return fresh | {name: value for name, (value, _) in own.items()
+                        if name in fresh or self.start(name, value.shape) is not None}
+
+    def start(self, name: str, shape: Shape) -> Fill | None:
+        """The start value of a tensor of this name that the class adds in any shape, if it is one."""
+        values = (value for text, value in self.carries.items() if Template(text).match(name) is not None)
+        value = next(values, None)
+        return None if value is None else fill(shape, value)
 
 
 @dataclass(frozen=True)
@@ -242,6 +279,11 @@ class Family(Generic[C]):
         return tuple(name for layout in self.layouts if not layout.refusal(layout.after(config))
                      for name in layout.names)
 
+    def target(self, name: str) -> Layout | None:
+        """What can be written under this name: a layout, else files in the names of an upstream."""
+        upstream = next((Layout.of(dialect) for dialect in self.dialects if dialect.name == name), None)
+        return self.layout(name) or upstream
+
     @property
     def layout_names(self) -> tuple[str, ...]:
         return tuple(name for layout in self.layouts for name in layout.names)
@@ -260,5 +302,5 @@ def config_text(config: Any) -> str:
     return "  ".join(f"{key} {value}" for key, value in values)
 
 
-__all__ = ["Dialect", "Drop", "Family", "Fresh", "Layout", "Refusal", "Requires", "Rule", "Shapes",
+__all__ = ["Dialect", "Drop", "Family", "Files", "Fresh", "Layout", "Refusal", "Requires", "Rule", "Shapes",
            "config_facts", "config_text"]

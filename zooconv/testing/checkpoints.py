@@ -70,12 +70,7 @@ def spelled(dialect: Dialect, canonical: Mapping[str, Array], prefix: str = "") 
     leaves = {name: Leaf(array.shape, dtype_of(array), name) for name, array in canonical.items()}
     made = {name: evaluate(value, canonical.__getitem__)
             for name, value in dialect.from_canonical(leaves).made.items()}
-    for alias in dialect.aliases:
-        assert alias.same_as is not None
-        for first in list(made):
-            bound = alias.same_as.match(first)
-            if bound is not None and (second := alias.source.render(bound)) is not None:
-                made[second] = made[first]
+    made |= {second: made[first] for second, first in dialect.second_names(made).items()}
     return {prefix + name: array for name, array in made.items()}
 
 

@@ -53,7 +53,7 @@ LAYOUTS = [
            requires=requires(NORM="BN")),
 
     # the backbone ends with res4; res5 runs on each region, and stands among the heads
-    Layout(("c4",), mount="", refuses=three_bottlenecks,
+    Layout(("c4",), mount="", refuses=three_bottlenecks, parts=("backbone.", "roi_heads.res5."),
            source=f"{RESNET}, and detectron2/modeling/roi_heads/roi_heads.py: Res5ROIHeads",
            rules=[
                rename("backbone.res{s:2|3|4}.{b}.conv{j}.weight",       "res{s:2|3|4}.{b}.conv{j}.weight"),

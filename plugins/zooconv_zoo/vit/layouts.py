@@ -94,6 +94,7 @@ LAYOUTS = [
            requires=Requires(note=NOTE)),
 
     Layout(("vitdet",), mount="backbone.net.", rules=CANONICAL, refuses=not_vitdets, changes=[FOLDED, PATCHES_ALONE],
+           carries={"blocks.{b}.attn.rel_pos_{a:h|w}": 0},  # for windows, and images, of any size
            source="facebookresearch/detectron2 detectron2/modeling/backbone/vit.py, in a SimpleFeaturePyramid",
            requires=Requires(lazy=vitdet, note=ANEW)),
 
