@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from zooconv.checkpoint.open import Checkpoint
 from zooconv.d2config.keys import config_for
 from zooconv.digest import FileDigest, TensorDigest, tree_digest
 from zooconv.execute import Written
+from zooconv.mapping.cast import OPTION
 from zooconv.mapping.family import config_facts
 from zooconv.mapping.fit import Fit
 from zooconv.mapping.plan import Plan
@@ -22,6 +23,7 @@ from zooconv.names import Source
 from zooconv.place import Place
 from zooconv.plugins import provider
 from zooconv.registry import Check, Content, Converter, File, Output, Record, SourceRecord, source_records
+from zooconv.tensor import DTYPES, TensorSpec
 
 if TYPE_CHECKING:
     from zooconv.hub import Fetched
@@ -50,7 +52,8 @@ class Preview:
     def mind(self) -> list[str]:
         """What the layout and the zoo want a user to mind."""
         plan, model = self.plan, self.source.model
-        notes = [*(requires.advice(plan.config) for requires in plan.requires), model.note if model else ""]
+        notes = [*(requires.advice(plan.config) for requires in plan.requires), model.note if model else "",
+                 unusual_dtypes(plan.targets, asked=OPTION in self.options)]
         return [note for note in notes if note]
 
     def source_files(self, written: Written) -> tuple[FileDigest, ...]:
@@ -139,6 +142,16 @@ class Conversion:
         odd = self.written.nonfinite
         return {"tensors": Check(status="pass"), "load": Check(status="pass" if self.torch else "skip"),
                 "finite": Check(status="skip", nonfinite=list(odd)) if odd else Check(status="pass")}
+
+
+def unusual_dtypes(targets: Collection[TensorSpec], *, asked: bool) -> str:
+    """What to mind of floating-point tensors that are not float32, whether or not a cast was asked for."""
+    odd = Counter(DTYPES[t.dtype].torch for t in targets if DTYPES[t.dtype].floating and t.dtype != "F32")
+    if not odd:
+        return ""
+    found = " and ".join(f"{number} {dtype}" for dtype, number in sorted(odd.items()))
+    return (f"holds {found} tensors, of {len(targets)}: Detectron2 casts them to float32 as it loads, without a word"
+            + ("" if asked else "; --dtype float32 does so here, and says it"))
 
 
 def content(tensors: Iterable[TensorDigest], canonical: str) -> Content:

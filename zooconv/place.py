@@ -51,13 +51,19 @@ def place(source: Source, layout: str, *, output: Path | None = None, format_: F
     name = artifact_name(name or source.name)
     stem = source.path.name.removesuffix(".index.json") if isinstance(source, LocalSource) else name
     stem = Path(stem).stem if isinstance(source, LocalSource) else stem
-    asked = "_".join(option if value is True else f"{option}{value}" for option, value in (choices or {}).items())
+    asked = "_".join(map(_spelled, (choices or {}).items()))
     whole = "_".join(filter(None, [stem, layout, asked]))
     path, format_ = _file(output, whole, format_, hub=isinstance(source, HubSource))
     where, file = _registry(path, registry or settings.registry_path())
     own = asked if path.name == f"{whole}.pth" else artifact_name(path.name)
     key = f"{name}/{artifact_name(layout)}" + (f"/{own}" if own else "")
     return Place(path, layout, format_, where, key, file)
+
+
+def _spelled(choice: tuple[str, Any]) -> str:
+    """A choice in the name of a file: `bgr`, `patch16`, `float16`."""
+    option, value = choice
+    return value if isinstance(value, str) else option if value is True else f"{option}{value}"
 
 
 def object_to(target: Place, checkpoint: Checkpoint, registry: Registry, *, force: bool) -> None:

@@ -18,8 +18,12 @@ from typing import Any
 
 from zooconv.digest import text_sha256
 from zooconv.errors import CheckFailed, UsageError
-from zooconv.mapping.change import Change, Changed, make_changes
-from zooconv.mapping.expr import Expr, Leaf, ShapeError, in_place, leaves
+from zooconv.mapping.arithmetic import holds
+from zooconv.mapping.cast import OPTION as CAST
+from zooconv.mapping.cast import casts, dtype_of, in_dtype
+from zooconv.mapping.cast import title as cast_title
+from zooconv.mapping.change import Change, Changed
+from zooconv.mapping.expr import Expr, Leaf, ShapeError, cast, in_place, leaves
 from zooconv.mapping.family import Family, Layout, config_facts
 from zooconv.mapping.fit import Fit, Problem
 from zooconv.mapping.requires import Requires
@@ -99,8 +103,7 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True, choices: Mappin
     has not; CheckFailed, listing every offender, where the layout cannot hold what the file has, needs what it has not,
     or where the moves cannot be undone.
     """
-    asked = _chosen(found, choices or {})
-    changed = make_changes(found.config, found.canonical, [*asked, *layout.changes], found.family.table)
+    dtype, changed = _changed(found, layout, choices or {})
     derived = found.family.derived_values(changed.config)
     if reason := layout.refusal(changed.config):
         raise CheckFailed(f"layout {layout.name} cannot hold this {found.family.title}", why=[reason],
@@ -114,24 +117,24 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True, choices: Mappin
         raise CheckFailed(f"layout {layout.name} cannot be made of this file",
                           why=map(str, problems), next=f"zooconv layouts {found.family.name}")
     added = layout.fresh_tensors(changed.config) if fresh else ()
-    values = placed.made | {f.name: found.own.get(f.name, (f.start,))[0] for f in added}
+    values = placed.made | {f.name: in_dtype(found.own.get(f.name, (f.start,))[0], dtype) for f in added}
     left = {leaf.name: start for name, (leaf, start) in found.own.items() if name not in values}
     untrained = {name: start for name, start in left.items() if DTYPES[start.dtype].floating}
     targets = {name: Leaf(value.shape, value.dtype, layout.mount + name) for name, value in values.items()}
-    own = {leaf.name: targets[name] for name, (leaf, _) in found.own.items() if name in values}
+    own, rounded = _own(found, targets)
     dropped = (found.dropped | road.sources_of(changed.gone | omitted)
                | {name: _LEFT if name in untrained else _COUNTER for name in left})
-    computed = {name: why for name, why in road.sources_of(changed.computed).items() if name not in dropped}
+    computed = {name: why for name, why in road.sources_of(changed.computed).items() if name not in dropped} | rounded
     back = {name: value for name, value in road.back(targets).items() if name not in {*dropped, *computed}}
     return Plan(
         family=found.family, config=changed.config, dialect=found.dialect.name, prefix=found.prefix, layout=layout,
         moves=tuple(Move(TensorSpec(layout.mount + name, value.shape, value.dtype), value)
                     for name, value in values.items()),
         canonical=found.canonical, placed=kept, back=back | own, dropped=dropped, computed=computed,
-        changes=changed.titles, turns_colours=changed.turns_colours,
+        changes=tuple(dict.fromkeys([*changed.titles, *rounded.values()])), turns_colours=changed.turns_colours,
         same_as={found.prefix + a: found.prefix + b for a, b in found.translation.same_as.items()},
         known={**untrained, **found.derived_sources},
-        rules=rules_digest(found, layout, changed),
+        rules=rules_digest(found, layout, changed, dtype),
     )
 
 
@@ -139,23 +142,46 @@ _LEFT = "added by another layout, still at its start value"
 _COUNTER = "counter, which takes no part in what a model computes"
 
 
-def _chosen(found: Fit, choices: Mapping[str, Any]) -> list[Change]:
-    """The changes that options ask for."""
-    for option in choices:
+def asked_for(found: Fit, choices: Mapping[str, Any]) -> list[Change]:
+    """The changes that options ask for, but for a cast. Raises UsageError for one that the family has not."""
+    options = {option: value for option, value in choices.items() if option != CAST}
+    for option in options:
         if option not in found.family.choices:
             known = ", ".join(f"--{name}" for name in found.family.choices)
             raise UsageError(f"{found.family.title} has nothing that --{option} could change",
                              why=[f"what it has: {known}"] if known else ())
-    return [found.family.choices[option](found.config, value) for option, value in choices.items()]
+    return [found.family.choices[option](found.config, value) for option, value in options.items()]
 
 
-def rules_digest(found: Fit, layout: Layout, changed: Changed) -> str:
+def _changed(found: Fit, layout: Layout, choices: Mapping[str, Any]) -> tuple[str | None, Changed]:
+    """The dtype that was asked for, and the canonical tensors after all changes."""
+    dtype, changed, table = dtype_of(choices), Changed(found.config, dict(found.canonical)), found.family.table
+    changed.make(casts(changed.canonical, dtype, exact=True), table)
+    changed.make([*asked_for(found, choices), *layout.changes], table)
+    changed.make(casts(changed.canonical, dtype, exact=False), table)
+    return dtype, changed
+
+
+def _own(found: Fit, targets: Mapping[str, Leaf]) -> tuple[dict[str, Expr], dict[str, str]]:
+    """Tensors that a layout adds, where the source has them: the way back, and what is said of those rounded."""
+    back: dict[str, Expr] = {}
+    rounded: dict[str, str] = {}
+    for name, (leaf, _) in found.own.items():
+        if name in targets and holds(targets[name].dtype, leaf.dtype):
+            back[leaf.name] = cast(targets[name], leaf.dtype)
+        elif name in targets:
+            rounded[leaf.name] = cast_title((leaf.dtype,), targets[name].dtype, exact=False)
+    return back, rounded
+
+
+def rules_digest(found: Fit, layout: Layout, changed: Changed, dtype: str | None) -> str:
     """SHA-256 of all that decides which bytes go where: both tables, changes, mount, omissions, fresh tensors."""
     lines = [found.family.name, str(found.dialect), *(f"change {step.change}" for step in changed.steps),
              layout.mount, str(layout.body),
              *(f"fresh {f.name} {f.shape} {f.fill}{'' if f.dtype == 'F32' else f' {f.dtype}'}"
                for f in layout.fresh_tensors(changed.config)),
-             *(f"derived {name} {value}" for name, value in found.family.derived_values(changed.config).items())]
+             *(f"derived {name} {value}" for name, value in found.family.derived_values(changed.config).items()),
+             *([f"cast {dtype}"] if dtype else [])]
     return text_sha256("\n".join(lines))
 
 
