@@ -364,3 +364,15 @@ def test_eight_bit_numbers_are_not_taken_for_weights_that_can_be_cast(work, inst
 
 def test_dtypes_are_called_as_torch_calls_them():
     assert {name: getattr(torch, DTYPES[name].torch) for name in TORCH} == TORCH
+
+
+def test_constants_that_a_dialect_means_without_holding_them_take_the_dtype_and_are_not_told(work):
+    """Caffe2's files have no running statistics: their means are zero, and their variances one."""
+    dialect = next(d for d in RESNET.dialects if d.name == "caffe2")
+    path = save(work / "r.pth", spelled(dialect, lively_weights(RESNET, RESNET.toy)), torch.float16)
+    done = convert(path, layout="d2", dtype="float16", load_check=False)
+    assert done.certificate.changes is None
+    assert {t.dtype for t in tensors(done.path).values()} == {torch.float16}
+    wide = convert(path, layout="d2", dtype="float32", load_check=False)
+    assert wide.certificate.changes == ["float16 widened to float32, which is exact"]
+    assert all(torch.equal(t.half(), tensors(done.path)[n]) for n, t in tensors(wide.path).items())

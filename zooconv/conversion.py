@@ -15,7 +15,7 @@ from zooconv.checkpoint.open import Checkpoint
 from zooconv.d2config.keys import config_for
 from zooconv.digest import FileDigest, TensorDigest, tree_digest
 from zooconv.execute import Written
-from zooconv.mapping.cast import OPTION
+from zooconv.mapping.cast import CAST
 from zooconv.mapping.family import config_facts
 from zooconv.mapping.fit import Fit
 from zooconv.mapping.plan import Plan
@@ -53,7 +53,7 @@ class Preview:
         """What the layout and the zoo want a user to mind."""
         plan, model = self.plan, self.source.model
         notes = [*(requires.advice(plan.config) for requires in plan.requires), model.note if model else "",
-                 unusual_dtypes(plan.targets, asked=OPTION in self.options)]
+                 unusual_dtypes(plan.targets, asked=CAST in self.options)]
         return [note for note in notes if note]
 
     def source_files(self, written: Written) -> tuple[FileDigest, ...]:

@@ -7,7 +7,7 @@ digits that there are. Whole numbers stay.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +20,14 @@ from zooconv.mapping.ops import Exprs, Op
 from zooconv.mapping.rules import rename
 from zooconv.tensor import DTYPES
 
-OPTION = "dtype"
+CAST = "dtype"  # the option that asks for one (see Options)
 _NAMES = {DTYPES[dtype].torch: dtype for dtype in ("F32", "F16", "BF16")}
 _EXACT = 0.0  # what an exact cast adds to how far outputs may be from the upstream's
 
 
 def dtype_of(choices: Mapping[str, Any]) -> str | None:
     """The dtype that was asked for, as tensors spell it. Raises UsageError for one that there is not."""
-    name = choices.get(OPTION)
+    name = choices.get(CAST)
     if name is not None and name not in _NAMES:
         raise UsageError(f"weights cannot be cast to {name}", why=[f"they can to {', '.join(_NAMES)}"])
     return _NAMES[name] if name is not None else None
@@ -43,18 +43,18 @@ def casts(values: Mapping[str, Expr], dtype: str | None, *, exact: bool) -> list
     if dtype is None or not names:
         return []
     templates = {old: f"{{tensor:{'|'.join(mine)}}}" for old, mine in names.items()}
-    return [Change(title(names, dtype, exact=exact), limit=_EXACT if exact else None, rules=[
+    return [Change(cast_title(names, dtype, exact=exact), limit=_EXACT if exact else None, rules=[
         rename(template, template, Cast(old, dtype)) for old, template in templates.items()])]
 
 
-def title(dtypes: Mapping[str, Any] | tuple[str, ...], dtype: str, *, exact: bool) -> str:
+def cast_title(dtypes: Iterable[str], dtype: str, *, exact: bool) -> str:
     """What is done, in words."""
     before, after = " and ".join(sorted(DTYPES[old].torch for old in dtypes)), DTYPES[dtype].torch
     return f"{before} widened to {after}, which is exact" if exact else f"{before} rounded to {after}"
 
 
 def in_dtype(value: Expr, dtype: str | None) -> Expr:
-    """A tensor that a layout adds, in the dtype of the others; whole numbers as they are."""
+    """A tensor that a table of rules adds, in the dtype of the others; whole numbers as they are."""
     return expr.cast(value, dtype) if dtype in FLOATS and value.dtype in FLOATS else value
 
 

@@ -19,9 +19,7 @@ from typing import Any
 from zooconv.digest import text_sha256
 from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.arithmetic import holds
-from zooconv.mapping.cast import OPTION as CAST
-from zooconv.mapping.cast import casts, dtype_of, in_dtype
-from zooconv.mapping.cast import title as cast_title
+from zooconv.mapping.cast import CAST, cast_title, casts, dtype_of, in_dtype
 from zooconv.mapping.change import Change, Changed
 from zooconv.mapping.expr import Expr, Leaf, ShapeError, cast, in_place, leaves
 from zooconv.mapping.family import Family, Layout, config_facts
@@ -155,7 +153,9 @@ def asked_for(found: Fit, choices: Mapping[str, Any]) -> list[Change]:
 
 def _changed(found: Fit, layout: Layout, choices: Mapping[str, Any]) -> tuple[str | None, Changed]:
     """The dtype that was asked for, and the canonical tensors after all changes."""
-    dtype, changed, table = dtype_of(choices), Changed(found.config, dict(found.canonical)), found.family.table
+    dtype, table = dtype_of(choices), found.family.table
+    changed = Changed(found.config, {name: value if any(leaves(value)) else in_dtype(value, dtype)
+                                     for name, value in found.canonical.items()})
     changed.make(casts(changed.canonical, dtype, exact=True), table)
     changed.make([*asked_for(found, choices), *layout.changes], table)
     changed.make(casts(changed.canonical, dtype, exact=False), table)
