@@ -181,7 +181,7 @@ def tensors(path):
     return torch.load(path)["model"]
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 def test_what_is_rounded_is_told_in_the_name_the_summary_the_record_the_certificate_the_card(single, zooconv, dtype):
     told = zooconv("convert", single, "--layout", "plain", "--dtype", dtype)
     assert f"float32 rounded to {dtype}  (11 tensors computed anew)" in told.err
@@ -198,14 +198,9 @@ def test_what_is_rounded_is_told_in_the_name_the_summary_the_record_the_certific
     (card,) = zooconv("card", f"toy/plain/{dtype}", "--json").json
     assert card["changes"] == [f"float32 rounded to {dtype}"]
     assert card["checks"]["certificate"]["status"] == "verified"
-    assert card["parity"]["toy"]["status"] == "not verified"
-
-
-def test_weights_that_were_rounded_are_not_held_against_an_upstream(single, zooconv):
-    convert(single, layout="plain", dtype="bfloat16", load_check=False)
-    refused = zooconv("parity", "toy_plain_bfloat16.pth")
-    assert (refused.code, "changed on demand are another function" in refused.err) == (2, True)
-    assert "float32 rounded to bfloat16" in refused.err
+    assert card["parity"]["toy"] == {"status": "not verified", "why": [
+        "weights that were changed on demand are another function, which no upstream computes",
+        f"float32 rounded to {dtype}"]}
 
 
 def test_what_is_widened_is_had_back_bit_for_bit_and_computes_the_same(half, zooconv):

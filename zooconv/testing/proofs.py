@@ -55,7 +55,8 @@ Written by `make prove`, with random weights. [proof.md](proof.md) tells what th
 
 Each member is written as its upstream would write it, converted, certified, and held against the upstream's own module
 in float64; wrong conversions of it, made on purpose, must be caught (all of them for the toys, a random choice for the
-others). The limit is 1e-12. Members that an upstream cannot build, or has no names for, are not listed against it.
+others). The limit is 1e-12. Members that an upstream cannot build, or has no names for, are not listed against it. A
+row stays until its member is proved anew, with the version that it was proved against.
 
 {_HEAD}
 {rows}
