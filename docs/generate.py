@@ -78,6 +78,17 @@ def command_line() -> None:
     cog.outl(html.unescape(body[body.index("## "):]).strip())
 
 
+def troubles() -> None:
+    """What Detectron2, fvcore and torch say of a file, with cause and mend."""
+    import textwrap
+
+    from zooconv.doctor.causes import causes
+
+    for cause in causes():
+        act = f"    {cause.mend}" if cause.mend.startswith("zooconv ") else f"`{cause.mend}`" if "(" in cause.mend else cause.mend
+        cog.outl(f"### `{cause.message}`\n\n{textwrap.fill(cause.why[0].upper() + cause.why[1:], 118)}.\n\n{act}\n")
+
+
 def exit_codes() -> None:
     """What a command's exit status says."""
     from zooconv import errors

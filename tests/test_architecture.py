@@ -16,7 +16,7 @@ FLOORS = [
     {"cli", "__main__", "testing", "scaffold"},
     {"card"},
     {"subject", "diff"},
-    {"pipeline", "parity"},
+    {"pipeline", "parity", "doctor", "repair"},
     {"conversion", "inspection", "verify", "report", "origin"},
     {"names", "zoo", "plugins", "hookspecs", "hub", "recognise", "execute", "audit", "canonical", "certificate",
      "check", "load_check", "place", "registry", "reread", "d2config", "modules", "upstream"},

@@ -15,7 +15,8 @@ from support import files_in
 import zooconv as package
 from zooconv.testing.checkpoints import save_pth
 
-VERBS = ["fetch-convert", "convert", "fetch", "inspect", "list", "show", "layouts", "plugins", "verify"]
+VERBS = ["fetch-convert", "convert", "fetch", "inspect", "list", "show", "layouts", "plugins", "verify", "doctor",
+         "repair"]
 
 
 def test_the_version(zooconv):

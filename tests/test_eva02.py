@@ -21,7 +21,7 @@ from zooconv_zoo.eva02.layers import turns
 
 from zooconv import CheckFailed, UsageError, convert
 from zooconv.checkpoint.open import open_checkpoint
-from zooconv.d2config.keys import config_for
+from zooconv.d2config.keys import wanted_of
 from zooconv.mapping.fit import fit
 from zooconv.mapping.plan import make_plan
 from zooconv.names import resolve
@@ -78,8 +78,9 @@ def test_the_row_of_the_class_token_stays_where_the_token_goes():
 
 
 def test_the_config_of_glee_says_its_sizes():
-    model = config_for(planned("glee", VARIANTS["large_patch16_224"]), "x.pth")["MODEL"]
-    assert model["EVA02"] == {"DMBED_DIM": 1024, "DEPTH": 24, "NUM_HEADS": 16, "PATCH_SIZE": 16}
+    model = wanted_of(planned("glee", VARIANTS["large_patch16_224"]), "x.pth").keys["MODEL"]
+    assert model["EVA02"] == {"DMBED_DIM": 1024, "DEPTH": 24, "NUM_HEADS": 16, "PATCH_SIZE": 16,
+                              "PRETRAINED_WEIGHT": "x.pth"}
 
 
 @pytest.mark.parametrize(("variant", "layout", "why"), [

@@ -114,7 +114,7 @@ def test_what_stands_beside_the_weights_is_inert_and_named(tmp_path, protocol):
         "meta": {"names": np.array(["a", "b"], object)}, "args": argparse.Namespace(lr=0.1), "steps": [np.arange(3)],
     }, protocol)
     with open_checkpoint(path) as checkpoint:
-        assert (checkpoint.format, checkpoint.wrapper) == ("numpy pickle", ("model",))
+        assert (checkpoint.format, checkpoint.wrapper) == ("pickle", ("model",))
         beside = " ".join(checkpoint.beside)
     assert "__author__ (a str)" in beside
     assert "args (a argparse.Namespace)" in beside
@@ -201,11 +201,17 @@ def test_what_is_no_plain_array_of_numbers_is_refused_among_the_weights(tmp_path
     assert word in caught.value.why[0]
 
 
-def test_a_torch_tensor_that_was_pickled_plainly_is_refused_with_the_reason(tmp_path):
-    path = write(tmp_path / "x.pkl", {"model": {"w": torch.ones(2)}, "__author__": "third_party"})
-    with pytest.raises(UnsafeFile) as caught:
-        read(path)
-    assert caught.value.why == ("w: a torch tensor that was pickled without torch.save",)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_torch_tensors_that_were_pickled_plainly_are_read(tmp_path, protocol):
+    base = torch.arange(24.0).reshape(4, 6)
+    state = {"w": base, "a view": base[1:3, ::2], "transposed": base.T, "parameter": torch.nn.Parameter(base[0]),
+             "half": base.half(), "brain": base.bfloat16(), "number": torch.tensor(7), "empty": torch.zeros(0, 3)}
+    write(tmp_path / "x.pkl", {"model": state, "__author__": "third_party", "matching_heuristics": True}, protocol)
+    with open_checkpoint(tmp_path / "x.pkl") as checkpoint:
+        assert {n: (t.shape, t.array().tobytes()) for n, t in checkpoint.tensors.items()} == {
+            n: (tuple(t.shape), t.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+            for n, t in state.items()}
+        assert {t.dtype for t in checkpoint.tensors.values()} == {"F32", "F16", "BF16", "I64"}
 
 
 F4 = np.dtype("f4")

@@ -19,7 +19,7 @@ from zooconv_zoo.resnet.dialects import TIMM_DEEP_STEM, TORCHVISION, TRANSFORMER
 from zooconv_zoo.resnet.family import TOY, VARIANTS, ResNetConfig, basic
 
 from zooconv import CheckFailed, UsageError, convert
-from zooconv.d2config.keys import config_for
+from zooconv.d2config.keys import wanted_of
 from zooconv.mapping.expr import Leaf
 from zooconv.mapping.fit import fit
 from zooconv.mapping.plan import make_plan
@@ -182,9 +182,10 @@ def test_a_trained_detector_gives_its_backbone_whichever_norms_it_has(work):
 
 def test_the_config_says_what_detectron2_must_be_told():
     def resnets(layout, variant):
-        return config_for(planned(layout, VARIANTS[variant]), "x.pth")["MODEL"]["RESNETS"]
+        return wanted_of(planned(layout, VARIANTS[variant]), "x.pth").keys["MODEL"]["RESNETS"]
 
-    usual = {"STRIDE_IN_1X1": False, "STEM_OUT_CHANNELS": 64}
+    usual = {"STRIDE_IN_1X1": False, "STEM_OUT_CHANNELS": 64, "NORM": "FrozenBN",
+             "OUT_FEATURES": ["res2", "res3", "res4", "res5"]}
     assert resnets("d2", "50") == usual | {
         "DEPTH": 50, "NUM_GROUPS": 1, "WIDTH_PER_GROUP": 64, "RES2_OUT_CHANNELS": 256}
     assert resnets("d2", "18") == usual | {
@@ -193,7 +194,7 @@ def test_the_config_says_what_detectron2_must_be_told():
         "DEPTH": 101, "NUM_GROUPS": 32, "WIDTH_PER_GROUP": 8, "RES2_OUT_CHANNELS": 256, "NORM": "BN"}
     assert resnets("c4", "wide50_2") == usual | {
         "DEPTH": 50, "NUM_GROUPS": 1, "WIDTH_PER_GROUP": 128, "RES2_OUT_CHANNELS": 256, "OUT_FEATURES": ["res4"]}
-    config = config_for(planned("fpn", VARIANTS["152"]), "x.pth")
+    config = wanted_of(planned("fpn", VARIANTS["152"]), "x.pth").keys
     assert config["MODEL"]["BACKBONE"]["NAME"] == "build_resnet_fpn_backbone"
     assert config["MODEL"]["RESNETS"]["DEPTH"] == 152
     assert (config["INPUT"]["FORMAT"], config["MODEL"]["PIXEL_MEAN"]) == ("RGB", [123.675, 116.28, 103.53])

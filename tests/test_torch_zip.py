@@ -305,9 +305,3 @@ def test_other_files_are_told_by_their_first_bytes(tmp_path, content, word):
     (tmp_path / "x.pth").write_bytes(content)
     with pytest.raises(UnsafeFile, match=word):
         read(tmp_path / "x.pth")
-
-
-def test_an_old_torch_file_is_told_so(tmp_path):
-    torch.save(STATES["plain"], tmp_path / "x.pth", _use_new_zipfile_serialization=False)
-    with pytest.raises(UnsafeFile, match=r"before version 1\.6"):
-        read(tmp_path / "x.pth")

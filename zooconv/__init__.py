@@ -23,7 +23,8 @@ _HOME = {
     "zooconv.mapping.family": ["Derived", "Family", "Fresh", "Layout", "Refusal", "Shapes"],
     "zooconv.mapping.change": ["ROUNDED", "Change", "fold_scale", "resample", "resample_grid", "turn_colours"],
     "zooconv.mapping.flat": ["Flat"],
-    "zooconv.mapping.requires": ["Requires"],
+    "zooconv.mapping.lazy": ["Call", "LazyBackbone", "Named"],
+    "zooconv.mapping.requires": ["Pitfall", "Requires"],
     "zooconv.mapping.rules": ["Dialect", "compute", "drop", "keep", "merge", "rename", "same_as", "split",
                               "together"],
     "zooconv.mapping.ops": ["Op", "around_zeros", "cat", "chain", "constants", "cut", "flatten", "grid", "group_order",
@@ -59,6 +60,9 @@ if TYPE_CHECKING:
     from zooconv.mapping.family import Refusal as Refusal
     from zooconv.mapping.family import Shapes as Shapes
     from zooconv.mapping.flat import Flat as Flat
+    from zooconv.mapping.lazy import Call as Call
+    from zooconv.mapping.lazy import LazyBackbone as LazyBackbone
+    from zooconv.mapping.lazy import Named as Named
     from zooconv.mapping.ops import Op as Op
     from zooconv.mapping.ops import around_zeros as around_zeros
     from zooconv.mapping.ops import cat as cat
@@ -75,6 +79,7 @@ if TYPE_CHECKING:
     from zooconv.mapping.ops import square as square
     from zooconv.mapping.ops import transpose as transpose
     from zooconv.mapping.ops import unfold_order as unfold_order
+    from zooconv.mapping.requires import Pitfall as Pitfall
     from zooconv.mapping.requires import Requires as Requires
     from zooconv.mapping.rules import Dialect as Dialect
     from zooconv.mapping.rules import compute as compute

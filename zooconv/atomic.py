@@ -15,6 +15,7 @@ import glob
 import hashlib
 import os
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -122,8 +123,10 @@ def drafting(target: Path) -> Iterator[Draft]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Replace a text file in one step."""
+    """Replace a text file in one step; its permissions stay."""
     with drafting(target) as draft:
+        with suppress(FileNotFoundError):
+            os.fchmod(draft.fd, stat.S_IMODE(target.stat().st_mode))
         draft.write(text.encode())
         draft.commit()
 

@@ -15,12 +15,12 @@ from zooconv.checkpoint.write import Writer
 from zooconv.digest import TensorDigest
 from zooconv.errors import CheckFailed, UnsafeFile
 from zooconv.execute import Written
-from zooconv.mapping.plan import Plan
+from zooconv.mapping.plan import Moves
 from zooconv.reread import reread
 from zooconv.tensor import LazyTensor
 
 
-def check_written(path: Path, plan: Plan, writer: Writer, written: Written, *, digests: bool = False) -> None:
+def check_written(path: Path, plan: Moves, writer: Writer, written: Written, *, digests: bool = False) -> None:
     """Hold the file at `path` against the plan and the pass that wrote it.
 
     Raises CheckFailed, listing every tensor that is not as planned.

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from zooconv.audit import Audit
 from zooconv.certificate import Certificate
 from zooconv.checkpoint.open import Checkpoint
-from zooconv.d2config.keys import config_for
+from zooconv.d2config.keys import Wanted, wanted_of
+from zooconv.d2config.text import config_of, form_of
 from zooconv.digest import FileDigest, TensorDigest, tree_digest
 from zooconv.execute import Written
 from zooconv.mapping.cast import CAST
@@ -51,10 +52,13 @@ class Preview:
     @property
     def mind(self) -> list[str]:
         """What the layout and the zoo want a user to mind."""
-        plan, model = self.plan, self.source.model
-        notes = [*(requires.advice(plan.config) for requires in plan.requires), model.note if model else "",
-                 unusual_dtypes(plan.targets, asked=CAST in self.options)]
-        return [note for note in notes if note]
+        odd = unusual_dtypes(self.plan.targets, asked=CAST in self.options)
+        return [*self.wanted.mind, *([odd] if odd else [])]
+
+    @property
+    def wanted(self) -> Wanted:
+        """What a Detectron2 config must say for the file."""
+        return wanted_of(self.plan, str(self.place.path), self.source.model, self.place.layout)
 
     def source_files(self, written: Written) -> tuple[FileDigest, ...]:
         """The source's files, as fetching them or the pass has measured them."""
@@ -77,7 +81,8 @@ class Preview:
             "artifact": {"file": str(self.place.path), "format": self.place.format, "tensors": len(plan.targets),
                          "bytes": plan.nbytes},
             "license": self.license, "mind": self.mind,
-            "detectron2": config_for(plan, str(self.place.path), self.source.model),
+            "detectron2": self.wanted.keys,
+            "config_text": {"form": form_of(self.wanted), "text": config_of(self.wanted, comments=False)},
         }
 
 

@@ -22,7 +22,7 @@ from zooconv.errors import CheckFailed
 from zooconv.files import damaged
 from zooconv.finite import finite_check
 from zooconv.mapping.expr import Expr, bytes_of, evaluate, leaves, stream
-from zooconv.mapping.plan import Plan
+from zooconv.mapping.plan import Moves
 from zooconv.pump import CHUNK, Pump, Watch, pumping
 from zooconv.tensor import LazyTensor, TensorSpec, array_bytes
 
@@ -47,7 +47,7 @@ class Written:
     nonfinite: tuple[str, ...]
 
 
-def execute(plan: Plan, checkpoint: Checkpoint, draft: Draft, writer: Writer, audit: Audit | None, *,
+def execute(plan: Moves, checkpoint: Checkpoint, draft: Draft, writer: Writer, audit: Audit | None, *,
             allow_nonfinite: bool = False, watch: Watch = lambda size: None) -> Written:
     """Write the plan's targets into `draft`, through `writer`'s frame.
 
@@ -81,7 +81,7 @@ def execute(plan: Plan, checkpoint: Checkpoint, draft: Draft, writer: Writer, au
 class _Work:
     """The state of one pass."""
 
-    def __init__(self, plan: Plan, checkpoint: Checkpoint, draft: Draft, writer: Writer, *, pump: Pump,
+    def __init__(self, plan: Moves, checkpoint: Checkpoint, draft: Draft, writer: Writer, *, pump: Pump,
                  watch: Watch) -> None:
         self.plan, self.tensors, self.draft, self.writer = plan, checkpoint.tensors, draft, writer
         self.pump, self.watch = pump, watch
@@ -199,19 +199,19 @@ class _Work:
         return FileDigest(self.draft.target.name, self.writer.size, self.file_hash.hexdigest())
 
 
-def _too_large(plan: Plan, nonfinite: Collection[str]) -> list[str]:
+def _too_large(plan: Moves, nonfinite: Collection[str]) -> list[str]:
     """What a cast may have to do with it."""
     cast = any(move.target.name in nonfinite and move.target.dtype == "F16"
                and any(leaf.dtype != "F16" for leaf in leaves(move.value)) for move in plan.moves)
     return ["float16 ends at 65504, and makes Inf of larger numbers; bfloat16 reaches as far as float32"] * cast
 
 
-def _check_dropped(plan: Plan, sha256: Mapping[str, str]) -> None:
+def _check_dropped(plan: Moves, sha256: Mapping[str, str]) -> None:
     """Hold the tensors that were dropped on a condition against it."""
     odd = [f"{name} differs from {other}, whose second name it should be" for name, other in plan.same_as.items()
            if sha256[name] != sha256.get(other)]
     odd += [f"{name} is not {value}" for name, value in plan.known.items()
             if sha256[name] != expression_sha256(value, {})]
     if odd:
-        raise CheckFailed(f"{len(odd)} tensors would be lost: layout {plan.layout.name} has no place for them",
-                          why=odd[:20], next=f"zooconv layouts {plan.family.name}  (for one that has)")
+        raise CheckFailed(f"{len(odd)} tensors would be lost: the layout has no place for them",
+                          why=odd[:20], next="zooconv layouts  (for one that has)")

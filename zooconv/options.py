@@ -54,7 +54,7 @@ class Options:
                                "--load-check/--no-load-check", group="Checks")
     registry: Path | None = _option(None, "The registry; default: $ZOOCONV_REGISTRY, else ./registry.json.",
                                     "--registry", group="Record")
-    config: Path | None = _option(None, "A Detectron2 YAML config whose MODEL.WEIGHTS becomes the written file.",
+    config: Path | None = _option(None, "A Detectron2 YAML config that shall name the written file, as MODEL.WEIGHTS.",
                                   "--config", group="Record")
     report: bool = _option(True, "Write a summary beside the file, as FILE.md.", "--report/--no-report", group="Record")
     note: str = _option("", "A remark for the registry and the summary.", "--note", group="Record")

@@ -25,7 +25,7 @@ from zooconv.mapping.change import Change, in_turn
 from zooconv.mapping.expr import Expr, Leaf
 from zooconv.mapping.family import Family, config_text
 from zooconv.mapping.fit import Fit
-from zooconv.mapping.plan import asked_for
+from zooconv.mapping.plan import chosen_changes
 from zooconv.mapping.rules import Dialect
 from zooconv.modules import Weights, fill, need_memory, threads_for, unseen, weights, without_values
 from zooconv.tensor import DTYPES, LazyTensor
@@ -120,7 +120,7 @@ def _demanded(found: Fit, chosen: Mapping[str, Any]) -> tuple[Change, ...]:
     """The changes that options asked for. Raises UsageError where they leave nothing to compare."""
     dtype = dtype_of(chosen)
     changes = [*(change for exact in (True, False) for change in casts(found.canonical, dtype, exact=exact)),
-               *asked_for(found, chosen)]
+               *chosen_changes(found.family, found.config, chosen)]
     if others := [change.title for change in changes if change.limit is None]:
         raise UsageError("weights that were changed on demand are another function, which no upstream computes",
                          why=others, next="zooconv verify --certificate  (proves an artifact tensor by tensor)")

@@ -14,7 +14,7 @@ from zooconv.check import check_written
 from zooconv.checkpoint.open import open_checkpoint
 from zooconv.checkpoint.write import writer_for
 from zooconv.conversion import Conversion, Preview
-from zooconv.d2config.file import check_config, set_weights
+from zooconv.d2config.file import must_be_config, set_values
 from zooconv.errors import UsageError
 from zooconv.execute import execute
 from zooconv.load_check import loading
@@ -43,7 +43,7 @@ def run(source: Source, options: Options, *, hub: Hub | None = None,
     Raises ZooError; then nothing is in place that was not there before.
     """
     if options.config:
-        check_config(options.config)
+        must_be_config(options.config)
     with looking_ahead(source, options, hub=hub) as preview:
         plan, checkpoint, target = preview.plan, preview.checkpoint, preview.place
         object_to(target, checkpoint, Registry.read(target.registry), force=options.force)
@@ -62,7 +62,7 @@ def run(source: Source, options: Options, *, hub: Hub | None = None,
         if options.report:
             write_text(target.path.with_name(f"{target.path.name}.md"), page(conversion.data))
         if options.config:
-            set_weights(options.config, str(target.path))
+            set_values(options.config, {f"MODEL.{preview.wanted.required.weights}": str(target.path)})
         return conversion
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from zooconv import settings
 from zooconv.atomic import drafting, locked
 from zooconv.digest import FileDigest, canonical_json
 from zooconv.errors import UsageError
@@ -179,6 +181,17 @@ class Registry:
             raise UsageError(f"{self.path} has no artifact {name!r}", why=[f"it has {known}"], next="zooconv verify")
         return found
 
+    def meant(self, what: str) -> list[str]:
+        """The artifacts that `what` names, as `matching` reads it, or as a path to one; none if it names none."""
+        if os.path.isfile(what):  # noqa: PTH113 - Path.is_file raises for a name that is too long
+            path = Path(what)
+            return [name for name, record in self.records.items()
+                    if self.artifact(record).exists() and self.artifact(record).samefile(path)]
+        try:
+            return self.matching(what)
+        except UsageError:
+            return []
+
     def owner(self, file: str) -> str | None:
         """The name under which a file is recorded."""
         return next((name for name, record in self.records.items() if record.path == file), None)
@@ -210,6 +223,13 @@ class Registry:
                  for name, record in sorted(self.records.items())]
         body = "\n" + ",\n".join(lines) + "\n " if lines else ""
         return f'{{\n "schema": {SCHEMA},\n "artifacts": {{{body}}}\n}}\n'
+
+
+def registry_near(what: str, given: Path | None = None) -> Registry:
+    """The registry that is given, or the usual one, or that beside the file that `what` is a path to."""
+    places = [given or settings.registry_path() or Path("registry.json"), Path(what).parent / "registry.json"]
+    path = next((p for p in places if p.exists()), places[0])
+    return Registry.read(path)
 
 
 def update(path: Path, change: Callable[[Registry], None]) -> Registry:

@@ -5,10 +5,11 @@ Both are written from the conversion's plain data, the same that `--json` prints
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from zooconv.d2config.text import config_yaml
+from zooconv.d2config.text import FORMS
 from zooconv.mapping.family import config_text
 from zooconv.output import facts, megabytes, some
 
@@ -50,8 +51,16 @@ def page(data: Data) -> str:
     rows += [("mind", note) for note in data["mind"]]
     table = "\n".join(f"| {label} | {value} |" for label, value in rows)
     return (f"# {artifact['file']}\n\n| | |\n|---|---|\n{table}\n\n"
-            f"In the Detectron2 config:\n\n```yaml\n{config_yaml(data['detectron2'])}\n```\n\n"
+            f"{config_part(data)}\n\n"
             f"Check it at any time: `zooconv verify {data['name']}`\n")
+
+
+def config_part(data: Data, *, fenced: bool = True) -> str:
+    """The config that goes with the weights; `fenced` for Markdown."""
+    form, text = data["config_text"]["form"], data["config_text"]["text"]
+    fence = {"yaml": "yaml", "lazy": "python"}[form]
+    body = f"```{fence}\n{text}\n```" if fenced else textwrap.indent(text, "  ")
+    return f"In the Detectron2 config ({FORMS[form]}):\n{chr(10) if fenced else ''}{body}"
 
 
 def artifact_line(data: Data) -> str:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zooconv import settings
 from zooconv.checkpoint.open import Checkpoint, open_checkpoint
 from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.family import Layout
@@ -20,7 +19,7 @@ from zooconv.origin import source_of
 from zooconv.pipeline import run
 from zooconv.plugins import chosen_layout, families, family
 from zooconv.recognise import recognise
-from zooconv.registry import Record, Registry, update
+from zooconv.registry import Record, Registry, registry_near, update
 from zooconv.zoo import zoo
 
 if TYPE_CHECKING:
@@ -58,8 +57,8 @@ def subjects(what: str, *, layout: str = "d2", source: Path | None = None, regis
     A file that no registry knows is converted, in a temporary folder, to `layout`. Opening one raises UsageError for
     what means nothing, SourceUnavailable where a source is not at hand.
     """
-    book = _registry(what, registry)
-    recorded = [_recorded(book, name, source, hub) for name in _names(what, book)]
+    book = registry_near(what, registry)
+    recorded = [_recorded(book, name, source, hub) for name in book.meant(what)]
     return [*recorded] or [_converted(what, layout)]
 
 
@@ -68,23 +67,6 @@ def record_parity(subject: Subject, result: Parity) -> None:
     if subject.registry and subject.name:
         name = subject.name
         update(subject.registry.path, lambda registry: registry.put_parity(name, result.against, result.summary))
-
-
-def _registry(what: str, given: Path | None) -> Registry:
-    places = [given or settings.registry_path() or Path("registry.json"), Path(what).parent / "registry.json"]
-    path = next((p for p in places if p.exists()), places[0])
-    return Registry.read(path)
-
-
-def _names(what: str, registry: Registry) -> list[str]:
-    path = Path(what)
-    if path.is_file():
-        return [name for name, record in registry.records.items()
-                if registry.artifact(record).exists() and registry.artifact(record).samefile(path)]
-    try:
-        return registry.matching(what)
-    except UsageError:
-        return []
 
 
 @contextmanager

@@ -35,12 +35,13 @@ class Unwrapped:
     beside: tuple[str, ...]
 
 
-def unwrap(tree: Any, *, ema: bool | None = None, key: str | None = None) -> Unwrapped:
+def unwrap(tree: Any, *, ema: bool | None = None, key: str | None = None, strays: bool = False) -> Unwrapped:
     """Find the weights in what a file holds.
 
     `ema` chooses averaged weights (True) or plain ones (False) where a file has both; `key` names the wrapper
-    outright, with dots for one inside another. Raises UsageError where the choice is open, UnsafeFile where there is
-    nothing to choose from or something among the weights is no tensor.
+    outright, with dots for one inside another. With `strays`, what stands among the weights and holds no tensor is
+    told with what stands beside them. Raises UsageError where the choice is open, UnsafeFile where there is nothing to
+    choose from or something among the weights is no tensor.
     """
     wanted = key.split(".") if key else []
     wrapper: list[str] = []
@@ -60,6 +61,11 @@ def unwrap(tree: Any, *, ema: bool | None = None, key: str | None = None) -> Unw
         tree = tree[chosen]
     if wanted:
         raise UsageError(f"the file has no key {key!r}", why=[f"the weights lie under {'.'.join(wrapper) or 'no key'}"])
+    if strays:
+        stray = [name for name, value in tree.items()
+                 if not _is_tensor(value) and not _holds_tensors(value, MAX_WRAPPERS)]
+        beside += [".".join([*wrapper, str(name)]) + f" ({describe(tree[name])})" for name in stray]
+        tree = {name: value for name, value in tree.items() if name not in stray}
     return Unwrapped(_checked(tree), tuple(wrapper), tuple(beside))
 
 
@@ -84,7 +90,11 @@ def _choose(tree: Mapping[Any, Any], ema: bool | None) -> str:
 
 
 def _has_tensors(tree: Any) -> bool:
-    return isinstance(tree, Mapping) and any(isinstance(v, (LazyTensor, Unsupported)) for v in tree.values())
+    return isinstance(tree, Mapping) and any(map(_is_tensor, tree.values()))
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, (LazyTensor, Unsupported))
 
 
 def _holds_tensors(tree: Any, depth: int) -> bool:

@@ -1,10 +1,11 @@
-"""Reader of pickled numpy arrays (`.pkl`), as Detectron, Detectron2 and Caffe2 publish weights: nothing is run.
+"""Reader of pickles (`.pkl`) of numpy arrays, as Detectron, Detectron2 and Caffe2 publish weights: nothing is run.
 
     {"model": {"stem.conv1.weight": array, …}, "__author__": …}      Detectron2
     {"blobs": {"conv1_w": array, …}, "cfg": …}, or the blobs alone   Detectron, Caffe2
 
 An array is a call in a pickle, and its elements are a string of bytes beside it: such a string is not read, but pointed
 at. Where the pickle spells it otherwise (protocol 2 of Python 3 as text, short strings), the bytes are held in memory.
+A torch tensor that was pickled as such (Mask2Former's tools do so) is read likewise: its storage is a string of bytes.
 What is no plain array of numbers (objects, big-endian numbers, records) is told apart, and refused if it is asked for.
 
 Format: numpy/_core/src/multiarray/methods.c (array_reduce, array_setstate), numpy/_core/numeric.py (_frombuffer).
@@ -17,8 +18,9 @@ from typing import Any, NamedTuple
 
 from zooconv.checkpoint import pickle_vm
 from zooconv.checkpoint.container import MAX_WRAPPERS
-from zooconv.checkpoint.pickle_vm import Global, Instance, whole
-from zooconv.checkpoint.torch_zip import MAX_RANK, Unsupported, describe
+from zooconv.checkpoint.pickle_vm import Global, Instance, Mapped, Window, whole
+from zooconv.checkpoint.torch_legacy import read_legacy_at
+from zooconv.checkpoint.torch_zip import MAX_RANK, Rebuilder, Unsupported, describe
 from zooconv.errors import UnsafeFile
 from zooconv.files import HeldFile, InputFile, Record
 from zooconv.tensor import LazyTensor, contiguous_strides, is_dense, nbytes, shape_text
@@ -28,7 +30,6 @@ _RECONSTRUCT = re.compile(r"numpy\._?core\.multiarray\._reconstruct")
 _FROM_BUFFER = re.compile(r"numpy\._?core\.numeric\._frombuffer")
 _DTYPES = {"b1": "BOOL", "u1": "U8", "i1": "I8", "u2": "U16", "i2": "I16", "u4": "U32", "i4": "I32", "u8": "U64",
            "i8": "I64", "f2": "F16", "f4": "F32", "f8": "F64"}
-_BLOCK = 1 << 16
 
 
 class Span(NamedTuple):
@@ -51,28 +52,11 @@ def read_numpy_pickle(file: InputFile) -> Any:
     Raises UnsafeFile where the pickle is malformed, asks to run something, or an array contradicts itself.
     """
     arrays = _Arrays(file)
-    tree = pickle_vm.load(_Window(file), call=arrays.call, place=Span)
+    tree = pickle_vm.load(Window(file), call=arrays.call, place=Span)
     try:
         return arrays.in_tree(tree, MAX_WRAPPERS + 1)
     except RecursionError:  # of a message about something that nests deeply
         raise UnsafeFile("an array of the pickle is described by something that nests without end") from None
-
-
-class _Window:
-    """A file as the machine reads it: a block at a time."""
-
-    def __init__(self, file: InputFile) -> None:
-        self.file, self.start, self.block = file, 0, b""
-
-    def __len__(self) -> int:
-        return self.file.size
-
-    def __getitem__(self, part: slice) -> bytes:
-        begin, end = part.start, min(part.stop, self.file.size)
-        if begin < self.start or end > self.start + len(self.block):
-            size = max(min(max(end - begin, _BLOCK), self.file.size - begin), 0)
-            self.start, self.block = begin, self.file.read(begin, size)
-        return self.block[begin - self.start:end - self.start]
 
 
 class _Arrays:
@@ -81,6 +65,7 @@ class _Arrays:
     def __init__(self, file: InputFile) -> None:
         self.file = file
         self.held = HeldFile(file.path)
+        self.torch = Rebuilder(file, {})
         self.strings: dict[int, tuple[Any, int, int]] = {}  # those that are held, by identity, with offset and size
         self.made: dict[int, Any] = {}  # what became of an array or a mapping, by its identity
 
@@ -92,9 +77,15 @@ class _Arrays:
             return b""
         if _FROM_BUFFER.fullmatch(call.name):
             return self.tensor(*args)
-        if call.name.startswith("torch._utils._rebuild_"):
-            return Unsupported("a torch tensor that was pickled without torch.save")
-        return pickle_vm.inert(call, args)
+        if call.name == "torch.storage._load_from_bytes" and len(args) == 1:
+            return self.storage(args[0])
+        return self.torch.call(call, args)
+
+    def storage(self, data: Any) -> Any:
+        """The storage of a torch tensor that was pickled without torch.save: a file of torch's within the file."""
+        file, offset, size = self.place(data)
+        made, _ = read_legacy_at(file, offset, offset + size)
+        return made
 
     def in_tree(self, tree: Any, depth: int) -> Any:
         """A tree of mappings with its arrays as tensors; each array, and each mapping, is looked at once.
@@ -106,8 +97,12 @@ class _Arrays:
             return tree
         if id(tree) not in self.made:
             self.made[id(tree)] = tree  # for one that holds itself
-            self.made[id(tree)] = (self.reconstructed(tree) if is_array else
-                                   {key: self.in_tree(value, depth - 1) for key, value in tree.items()})
+            if is_array:
+                self.made[id(tree)] = self.reconstructed(tree)
+            else:
+                made: dict[Any, Any] = Mapped(tree.kind) if isinstance(tree, Mapped) else {}
+                made.update((key, self.in_tree(value, depth - 1)) for key, value in tree.items())
+                self.made[id(tree)] = made
         return self.made[id(tree)]
 
     def reconstructed(self, array: Instance) -> LazyTensor | Unsupported:

@@ -14,6 +14,7 @@ from zooconv.checkpoint import shards
 from zooconv.checkpoint.container import unwrap
 from zooconv.checkpoint.numpy_pickle import read_numpy_pickle
 from zooconv.checkpoint.safetensors import MAX_HEADER, read_safetensors
+from zooconv.checkpoint.torch_legacy import is_torch_legacy, read_torch_legacy
 from zooconv.checkpoint.torch_zip import read_torch_zip
 from zooconv.errors import UnsafeFile, ZooError
 from zooconv.files import InputFile
@@ -65,10 +66,12 @@ class Checkpoint:
         self.close()
 
 
-def open_checkpoint(path: str | Path, *, ema: bool | None = None, key: str | None = None) -> Checkpoint:
+def open_checkpoint(path: str | Path, *, ema: bool | None = None, key: str | None = None,
+                    strays: bool = False) -> Checkpoint:
     """Open a checkpoint of any container that zooconv reads. Nothing in the file is executed.
 
-    `ema` and `key` choose among several sets of weights in one file. Raises UsageError for a path that is no file
+    `ema` and `key` choose among several sets of weights in one file; `strays` passes over what is no tensor among them
+    (see `unwrap`). Raises UsageError for a path that is no file
     or a choice that is open, UnsafeFile for a file that is malformed, damaged or not a container that zooconv reads.
     """
     with ExitStack() as undo:
@@ -81,7 +84,7 @@ def open_checkpoint(path: str | Path, *, ema: bool | None = None, key: str | Non
         else:
             tree = read(file)
         try:
-            found = unwrap(tree, ema=ema, key=key)
+            found = unwrap(tree, ema=ema, key=key, strays=strays)
         except ZooError as error:
             error.what = f"{file.path.name}: {error.what}"
             raise
@@ -127,7 +130,7 @@ def _is_safetensors(head: bytes) -> bool:
 
 
 # How a file begins, what it then is, who reads it, and what to do about one that nobody reads here. Order matters:
-# the first that fits is taken. Readers for torch's older formats and .npz will take their rows' places.
+# the first that fits is taken. A reader for .npz will take its row's place.
 _RESAVE = "load it where you trust it, and save it once more with torch.save or safetensors"
 CONTAINERS: list[tuple[Callable[[bytes], bool], str, Reader | None, str]] = [
     (lambda head: not head, "an empty file", None, "download it again"),
@@ -135,9 +138,9 @@ CONTAINERS: list[tuple[Callable[[bytes], bool], str, Reader | None, str]] = [
     (lambda head: head[:4] == b"PK\3\4", "torch zip", read_torch_zip, ""),
     (lambda head: head.lstrip()[:1] == b"{", "shard index", None, ""),
     (lambda head: head[:23] == b"version https://git-lfs", "a git-lfs pointer, not the weights", None, "git lfs pull"),
-    (lambda head: head[:9] == b"\x80\x02\x8a\x0al\xfc\x9cF\xf9", "a torch file of before version 1.6", None, _RESAVE),
+    (is_torch_legacy, "torch legacy", read_torch_legacy, ""),
     (lambda head: head[257:262] == b"ustar", "a tar archive, or a torch file of before version 0.2", None, _RESAVE),
-    (lambda head: head[:1] == b"\x80", "numpy pickle", read_numpy_pickle, ""),
+    (lambda head: head[:1] == b"\x80", "pickle", read_numpy_pickle, ""),
     (lambda head: head[:6] == b"\x93NUMPY", "a numpy array", None, _RESAVE),
     (lambda head: head[:2] == b"\x1f\x8b", "compressed with gzip", None, "gunzip it first"),
     (lambda head: head.lstrip()[:1] == b"<", "a web page, perhaps of a login or a proxy", None, "download it again"),

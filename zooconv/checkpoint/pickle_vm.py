@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from zooconv.errors import UnsafeFile
+
+if TYPE_CHECKING:
+    from zooconv.files import InputFile
 
 MAX_OPS = 10_000_000
 MAX_DEPTH = 1_000
 MAX_PIECE = 1 << 30  # bytes of one text or string
 MAX_LINE = 4096
+_BLOCK = 1 << 16
 
 # Modules and builtins by which a pickle gets code run or files touched. Nothing here would be executed anyway; the
 # list only decides whether a strange file is a curiosity or an attack.
@@ -61,6 +65,21 @@ class Instance:
         return f"<{self.call.name}>"
 
 
+def is_harmful(name: str) -> bool:
+    """Does a pickle get code run, or files touched, by calling this?"""
+    first, *rest = name.split(".")
+    builtin = first in ("builtins", "__builtin__") and rest[:1] and rest[0] in _HARMFUL_BUILTINS
+    return first in _HARMFUL_MODULES or name in _HARMFUL_NAMES or bool(builtin)
+
+
+class Mapped(dict[Any, Any]):
+    """A mapping of another type than dict; `kind` is that type's name."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+
 def _set(made: dict[Any, Any], key: Any, value: Any) -> None:
     # Only plain keys are hashed: a nested tuple of a few bytes can take for ever to hash.
     plain = key if isinstance(key, (str, int, float, bytes, Global, type(None))) else Instance(Global("key"), (key,))
@@ -77,6 +96,24 @@ class Data(Protocol):
     def __getitem__(self, part: slice, /) -> bytes: ...
 
 
+class Window:
+    """A file, up to byte `end`, as the machine reads it: a block at a time."""
+
+    def __init__(self, file: InputFile, end: int | None = None) -> None:
+        self.file, self.start, self.block = file, 0, b""
+        self.end = file.size if end is None else end
+
+    def __len__(self) -> int:
+        return self.end
+
+    def __getitem__(self, part: slice) -> bytes:
+        begin, end = part.start, min(part.stop, self.end)
+        if begin < self.start or end > self.start + len(self.block):
+            size = max(min(max(end - begin, _BLOCK), self.end - begin), 0)
+            self.start, self.block = begin, self.file.read(begin, size)
+        return self.block[begin - self.start:end - self.start]
+
+
 Call = Callable[[Global, tuple[Any, ...]], Any]
 Persistent = Callable[[Any], Any]
 Place = Callable[[int, int], Any]
@@ -85,7 +122,7 @@ Place = Callable[[int, int], Any]
 def inert(call: Global, args: tuple[Any, ...]) -> Any:
     """What a call becomes when nobody interprets it: a mapping for dict types, a record for anything else."""
     if call.name in ("collections.OrderedDict", "collections.defaultdict", "collections.Counter"):
-        made: dict[Any, Any] = {}
+        made = Mapped(call.name)
         for key, value in args[0] if args and isinstance(args[0], list) else ():
             _set(made, key, value)
         return made
@@ -107,17 +144,23 @@ def load(data: Data, *, call: Call = inert, persistent: Persistent | None = None
     are not read: the value has what `place` makes of their offset and size. Raises UnsafeFile where the pickle is
     malformed, exceeds the machine's bounds, or names a harmful global.
     """
-    machine = _Machine(data, call, persistent, place)
+    return load_from(data, 0, call=call, persistent=persistent, place=place)[0]
+
+
+def load_from(data: Data, at: int, *, call: Call = inert, persistent: Persistent | None = None,
+              place: Place | None = None) -> tuple[Any, int]:
+    """The value that the pickle at byte `at` describes, and the byte after it; otherwise as `load`."""
+    machine = _Machine(data, at, call, persistent, place)
     try:
-        return machine.run()
+        return machine.run(), machine.at
     except (IndexError, KeyError, TypeError, ValueError, RecursionError, struct.error) as error:
         raise UnsafeFile(f"the pickle is malformed near byte {machine.at}",
                          why=[f"{type(error).__name__}: {error}"]) from None
 
 
 class _Machine:
-    def __init__(self, data: Data, call: Call, persistent: Persistent | None, place: Place | None) -> None:
-        self.data, self.at = data, 0
+    def __init__(self, data: Data, at: int, call: Call, persistent: Persistent | None, place: Place | None) -> None:
+        self.data, self.at = data, at
         self.call, self.persistent, self.place = call, persistent, place
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
@@ -187,9 +230,7 @@ class _Machine:
 
     def global_(self, module: str, name: str) -> None:
         full = f"{module}.{name}"
-        harmful = (module.split(".", maxsplit=1)[0] in _HARMFUL_MODULES or full in _HARMFUL_NAMES
-                   or (module in ("builtins", "__builtin__") and name.split(".", maxsplit=1)[0] in _HARMFUL_BUILTINS))
-        if harmful:
+        if is_harmful(full):
             raise UnsafeFile(f"the file asks to call {full}",
                              why=["a checkpoint has no need of it: this looks like an attack; nothing was executed"],
                              next="delete the file, and get the weights elsewhere (prefer .safetensors)")

@@ -14,6 +14,7 @@ import math
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from zooconv.checkpoint import pickle_vm
@@ -40,6 +41,7 @@ class Storage(NamedTuple):
     """A run of elements of one dtype that tensors are views of."""
 
     dtype: str
+    file: InputFile
     record: Record
 
 
@@ -68,7 +70,8 @@ def read_torch_zip(file: InputFile) -> Any:
     pickle = _small(file, records, f"{root}/data.pkl", MAX_PICKLE)
     if pickle is None:
         raise UnsafeFile(f"{file.path.name} is a zip archive, but not one of torch: it has no data.pkl")
-    rebuild = _Rebuilder(file, records, root)
+    rebuild = Rebuilder(file, {name.removeprefix(f"{root}/data/"): record for name, record in records.items()
+                               if name.startswith(f"{root}/data/")})
     return pickle_vm.load(pickle, call=rebuild.call, persistent=rebuild.storage)
 
 
@@ -140,11 +143,14 @@ def _small(file: InputFile, records: dict[str, Record], name: str, limit: int) -
 # -- the pickle's calls ----------------------------------------------------------------------------------------------
 
 
-class _Rebuilder:
-    """Interprets the persistent ids and calls by which torch pickles tensors; all others stay inert."""
+class Rebuilder:
+    """Interprets the persistent ids and calls by which torch pickles tensors; all others stay inert.
 
-    def __init__(self, file: InputFile, records: dict[str, Record], root: str) -> None:
-        self.file, self.records, self.root = file, records, root
+    `records` are the storages in `file`, by their keys.
+    """
+
+    def __init__(self, file: InputFile, records: Mapping[str, Record]) -> None:
+        self.file, self.records = file, records
         self.storages: dict[str, Storage] = {}
 
     def storage(self, key: Any) -> Storage:
@@ -152,17 +158,15 @@ class _Rebuilder:
         if not isinstance(key, tuple) or len(key) != 5 or key[0] != "storage" or not isinstance(key[2], str):
             raise UnsafeFile("a persistent id of the pickle is no storage")
         _, kind, name, _, count = key
-        dtype = _STORAGES.get(kind.name.rsplit(".", 1)[-1]) if isinstance(kind, Global) else None
-        if dtype is None:
-            raise UnsafeFile(f"storage {name!r:.40} is of type {kind!r:.60}, which zooconv does not carry")
-        record = self.records.get(f"{self.root}/data/{name}")
+        dtype = storage_dtype(name, kind)
+        record = self.records.get(name)
         if record is None:
             raise UnsafeFile(f"storage {name!r:.40} is not in the file")
         whole(count)
         if record.size != count * DTYPES[dtype].size:
             raise UnsafeFile(f"storage {name!r:.40} is declared with {count:,} {dtype} elements, "
                              f"but has {record.size:,} bytes")
-        found = self.storages.setdefault(name, Storage(dtype, record))
+        found = self.storages.setdefault(name, Storage(dtype, self.file, record))
         if found.dtype != dtype:
             raise UnsafeFile(f"storage {name!r:.40} is declared both as {found.dtype} and as {dtype}")
         return found
@@ -212,8 +216,16 @@ class _Rebuilder:
         if math.prod(shape) > elements and math.prod(shape) * item > MAX_EXPANDED:
             raise UnsafeFile(f"a tensor expands storage {storage.record.name} to {math.prod(shape):,} elements")
         dense = is_dense(shape, strides)
-        return LazyTensor(kind, shape, self.file, storage.record.offset + offset * item, storage.record,
+        return LazyTensor(kind, shape, storage.file, storage.record.offset + offset * item, storage.record,
                           None if dense else strides)
+
+
+def storage_dtype(name: str, kind: Any) -> str:
+    """The element type of a storage's class. Raises UnsafeFile for one that zooconv does not carry."""
+    dtype = _STORAGES.get(kind.name.rsplit(".", 1)[-1]) if isinstance(kind, Global) else None
+    if dtype is None:
+        raise UnsafeFile(f"storage {name!r:.40} is of type {kind!r:.60}, which zooconv does not carry")
+    return dtype
 
 
 def describe(value: Any) -> str:
@@ -222,4 +234,6 @@ def describe(value: Any) -> str:
         return f"a {value.call.name}"
     if isinstance(value, Unsupported):
         return value.why
+    if isinstance(value, dict):
+        return "a dict"
     return "nothing" if value is None else f"a {type(value).__name__}"

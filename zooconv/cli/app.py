@@ -13,8 +13,10 @@ import typer
 from zooconv import __version__
 from zooconv.cli import (
     card,
+    config,
     convert,
     diff,
+    doctor,
     fetch,
     fetch_convert,
     inspect,
@@ -22,6 +24,7 @@ from zooconv.cli import (
     list_,
     parity,
     plugins,
+    repair,
     show,
     verify,
 )
@@ -40,6 +43,9 @@ for name, command, panel in (
     ("list", list_.list_, "Look"),
     ("show", show.show, "Look"),
     ("layouts", layouts.layouts, "Look"),
+    ("doctor", doctor.doctor, "Mend"),
+    ("repair", repair.repair, "Mend"),
+    ("config", config.config, "Use"),
     ("verify", verify.verify, "Check"),
     ("parity", parity.parity, "Check"),
     ("card", card.card, "Check"),

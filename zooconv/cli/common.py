@@ -14,7 +14,7 @@ import typer
 
 from zooconv import settings
 from zooconv.errors import UsageError, ZooError
-from zooconv.options import Options
+from zooconv.options import CHOICES, Options
 from zooconv.output import Output
 
 if TYPE_CHECKING:
@@ -61,13 +61,21 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
 
 def with_options(function: Callable[..., None]) -> Callable[..., None]:
     """Give a function the flags of `Options`; it receives them as one argument `options`."""
+    return _with_flags(function, {f.name for f in fields(Options)})
+
+
+def with_choices(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a function the flags that ask for changes; it receives them in one argument `options`."""
+    return _with_flags(function, set(CHOICES))
+
+
+def _with_flags(function: Callable[..., None], names: set[str]) -> Callable[..., None]:
     hints = get_type_hints(Options)
     flags = [inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default,
                                annotation=Annotated[hints[f.name], typer.Option(
                                    *f.metadata["flags"], help=f.metadata["help"],
                                    rich_help_panel=f.metadata["group"], show_default=f.name == "layout")])
-             for f in fields(Options)]
-    names = {f.name for f in fields(Options)}
+             for f in fields(Options) if f.name in names]
 
     @functools.wraps(function)
     def run(*args: Any, **given: Any) -> None:

@@ -114,7 +114,8 @@ class Layout:
     `rules` is the body, from its names to the canonical ones; `omit` is what the implementation lacks, with the
     reason, and `fresh` what it adds. `source` says which code this was read off. `refuses` says of a config why the
     implementation cannot hold it, or nothing. `changes` are steps that the implementation cannot do without, after
-    which the weights are not the source's any more: they are made in turn, and told.
+    which the weights are not the source's any more: they are made in turn, and told. `projects` says what a project
+    requires instead, by its name, where that is not what the layout's others do.
     """
 
     names: tuple[str, ...]
@@ -126,10 +127,15 @@ class Layout:
     requires: Requires = Requires()
     refuses: Callable[[Any], str | None] | None = None
     changes: Sequence[Change] = ()
+    projects: Mapping[str, Requires] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return self.names[0]
+
+    def required_by(self, project: str) -> Requires:
+        """What the project of one of the layout's names requires of a config."""
+        return self.projects.get(project, self.requires)
 
     @cached_property
     def body(self) -> Dialect:

@@ -24,7 +24,6 @@ from zooconv.mapping.change import Change, Changed
 from zooconv.mapping.expr import Expr, Leaf, ShapeError, cast, in_place, leaves
 from zooconv.mapping.family import Family, Layout, config_facts
 from zooconv.mapping.fit import Fit, Problem
-from zooconv.mapping.requires import Requires
 from zooconv.mapping.rules import Firing, Translation
 from zooconv.tensor import DTYPES, TensorSpec
 
@@ -38,33 +37,21 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that a conversion will do, in the order in which it will do it.
+class Moves:
+    """What a pass over the bytes does, in the order in which it does it.
 
-    `config` is what the target file holds, `changes` says how it came to be another than the source's. `canonical` are
-    the canonical tensors of the source, `placed` those of the target, both over source tensors. `back` is the way back:
-    every source tensor, over target tensors, that is neither dropped nor `computed` into new values.
+    `canonical` are the canonical tensors of the source, `placed` those of the target, both over source tensors.
 
     Some dropped tensors go on a condition, which is checked when they are read: those of `same_as` have the bytes of
     the tensor named there, those of `known` have this value: a start value, or one that follows from the config.
     """
 
-    family: Family[Any]
-    config: Any
-    dialect: str
-    prefix: str
-    layout: Layout
     moves: tuple[Move, ...]
     canonical: Mapping[str, Expr]
     placed: Mapping[str, Expr]
-    back: Mapping[str, Expr]
     dropped: Mapping[str, str]
-    computed: Mapping[str, str]
-    changes: tuple[str, ...]
-    turns_colours: bool
     same_as: Mapping[str, str]
     known: Mapping[str, Expr]
-    rules: str
 
     @property
     def targets(self) -> list[TensorSpec]:
@@ -72,19 +59,33 @@ class Plan:
         return [move.target for move in self.moves]
 
     @property
+    def nbytes(self) -> int:
+        return sum(spec.nbytes for spec in self.targets)
+
+
+@dataclass(frozen=True)
+class Plan(Moves):
+    """All that a conversion will do.
+
+    `config` is what the target file holds, `changes` says how it came to be another than the source's. `back` is the
+    way back: every source tensor, over target tensors, that is neither dropped nor `computed` into new values.
+    """
+
+    family: Family[Any]
+    config: Any
+    dialect: str
+    prefix: str
+    layout: Layout
+    back: Mapping[str, Expr]
+    computed: Mapping[str, str]
+    changes: tuple[str, ...]
+    turns_colours: bool
+    rules: str
+
+    @property
     def fresh(self) -> list[str]:
         """The target tensors that no source has."""
         return [move.target.name for move in self.moves if not any(leaves(move.value))]
-
-    @property
-    def requires(self) -> tuple[Requires, ...]:
-        """What a Detectron2 config must say: the layout's word, then that of the dialect that the source came in."""
-        source = next((d.requires for d in self.family.dialects if d.name == self.dialect), None)
-        return (self.layout.requires, source) if source else (self.layout.requires,)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(spec.nbytes for spec in self.targets)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -103,9 +104,7 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True, choices: Mappin
     """
     dtype, changed = _changed(found, layout, choices or {})
     derived = found.family.derived_values(changed.config)
-    if reason := layout.refusal(changed.config):
-        raise CheckFailed(f"layout {layout.name} cannot hold this {found.family.title}", why=[reason],
-                          next=f"zooconv layouts {found.family.name}  (for one that can)")
+    must_hold(layout, found.family, changed.config)
     omitted = {name: why for name in changed.canonical if (why := layout.omits(name)) is not None}
     kept = {name: value for name, value in changed.canonical.items() if name not in omitted}
     placed = layout.body.from_canonical(kept | derived if fresh else kept)
@@ -140,15 +139,22 @@ _LEFT = "added by another layout, still at its start value"
 _COUNTER = "counter, which takes no part in what a model computes"
 
 
-def asked_for(found: Fit, choices: Mapping[str, Any]) -> list[Change]:
+def chosen_changes(family: Family[Any], config: Any, choices: Mapping[str, Any]) -> list[Change]:
     """The changes that options ask for, but for a cast. Raises UsageError for one that the family has not."""
     options = {option: value for option, value in choices.items() if option != CAST}
     for option in options:
-        if option not in found.family.choices:
-            known = ", ".join(f"--{name}" for name in found.family.choices)
-            raise UsageError(f"{found.family.title} has nothing that --{option} could change",
+        if option not in family.choices:
+            known = ", ".join(f"--{name}" for name in family.choices)
+            raise UsageError(f"{family.title} has nothing that --{option} could change",
                              why=[f"what it has: {known}"] if known else ())
-    return [found.family.choices[option](found.config, value) for option, value in options.items()]
+    return [family.choices[option](config, value) for option, value in options.items()]
+
+
+def must_hold(layout: Layout, family: Family[Any], config: Any) -> None:
+    """Raise CheckFailed where the layout's implementation cannot hold a member of this config."""
+    if reason := layout.refusal(config):
+        raise CheckFailed(f"layout {layout.name} cannot hold this {family.title}", why=[reason],
+                          next=f"zooconv layouts {family.name}  (for one that can)")
 
 
 def _changed(found: Fit, layout: Layout, choices: Mapping[str, Any]) -> tuple[str | None, Changed]:
@@ -157,7 +163,7 @@ def _changed(found: Fit, layout: Layout, choices: Mapping[str, Any]) -> tuple[st
     changed = Changed(found.config, {name: value if any(leaves(value)) else in_dtype(value, dtype)
                                      for name, value in found.canonical.items()})
     changed.make(casts(changed.canonical, dtype, exact=True), table)
-    changed.make([*asked_for(found, choices), *layout.changes], table)
+    changed.make([*chosen_changes(found.family, found.config, choices), *layout.changes], table)
     changed.make(casts(changed.canonical, dtype, exact=False), table)
     return dtype, changed
 
