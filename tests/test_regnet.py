@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from functools import partial
 from itertools import zip_longest
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -229,11 +231,22 @@ def test_a_name_that_each_of_them_uses_is_understood():
              "regnet-y-040": "facebook/regnet-y-040",
              "timm/regnety_320.seer": "timm/regnety_320.seer"}
     assert {name: resolve(name, zoo()).repo for name in typed} == typed
-    for name in ("regnety_040", "regnet_y_16gf"):
-        with pytest.raises(UsageError, match="could be any of"):
-            resolve(name, zoo())
+    with pytest.raises(UsageError, match="could be any of"):
+        resolve("regnety_040", zoo())
     with pytest.raises(UsageError, match="normalise before they convolve"):
         resolve("timm/regnetv_040.ra3_in1k", zoo())
+
+
+def test_a_name_of_torchvisions_is_refused_because_its_first_weights_are_nowhere_and_others_are_named():
+    models = import_package("torchvision").models
+    for name in TORCHVISION:
+        with pytest.raises(UsageError, match="is refused") as caught:
+            resolve(name, zoo())
+        weights = models.get_model_weights(name).__members__
+        assert "IMAGENET1K_V1" not in weights or zoo().find(Path(weights["IMAGENET1K_V1"].url).stem) is None
+        others = re.findall(r"_imagenet1k_\w+", str(caught.value))
+        assert others
+        assert all(zoo().find(f"{name}{other}") for other in others), name
 
 
 # -- what it computes --------------------------------------------------------------------------------------------------

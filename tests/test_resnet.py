@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -360,10 +361,23 @@ def test_a_name_that_people_type_means_the_repository_that_it_should(typed, repo
     assert resolve(typed, zoo()).repo == repo
 
 
-def test_a_bare_architecture_is_refused_with_the_choices():
-    for name in ("resnet50", "resnext50_32x4d", "wide_resnet50_2"):
+def test_a_bare_architecture_of_timms_is_refused_with_the_choices():
+    for name in ("resnext101_32x4d", "resnext101_32x16d"):
         with pytest.raises(UsageError, match="could be any of"):
             resolve(name, zoo())
+
+
+def test_a_name_of_torchvisions_means_its_first_weights_and_says_so():
+    models = import_package("torchvision").models
+    names = [name for name in models.list_models(models) if name.startswith(("resnet", "resnext", "wide_resnet"))]
+    assert len(names) == 10
+    for name in names:
+        found = resolve(name, zoo()).model
+        assert resolve(f"torchvision://{name}", zoo()).model == found
+        first = models.get_model_weights(name)["IMAGENET1K_V1"]
+        assert Path(first.url).stem in found.names
+        assert f"IMAGENET1K_V1), which a plain {name} means; zooconv list '{name}*' shows the others" in found.note
+        assert len(zoo().matching(f"{name}*")) > 1
 
 
 def test_every_tag_of_timms_resnets_has_a_row_or_a_reason(timm):

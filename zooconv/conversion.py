@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from zooconv.d2config.keys import Wanted, wanted_of
 from zooconv.d2config.text import config_of, form_of
 from zooconv.digest import FileDigest, TensorDigest, tree_digest
 from zooconv.execute import Written
+from zooconv.mapping.cast import CAST
 from zooconv.mapping.family import config_facts
 from zooconv.mapping.fit import Fit
 from zooconv.mapping.plan import Plan
@@ -27,6 +28,7 @@ from zooconv.original import Original, beside
 from zooconv.place import Place
 from zooconv.plugins import provider
 from zooconv.registry import Check, Content, Converter, File, Output, Record, SourceRecord, source_records
+from zooconv.tensor import DTYPES, TensorSpec
 
 if TYPE_CHECKING:
     from zooconv.hub import Fetched
@@ -67,8 +69,10 @@ class Preview:
     @property
     def mind(self) -> list[str]:
         """What the layout and the zoo want a user to mind."""
-        told = [] if self.plan.layout.upstream else self.wanted.mind
-        return [*told, *([PORTABLE] if self.options.portable else [])]
+        if self.plan.layout.upstream:
+            return []
+        odd = unusual_dtypes(self.plan.targets, asked=CAST in self.options.choices)
+        return [note for note in (*self.wanted.mind, odd, PORTABLE if self.options.portable else "") if note]
 
     @property
     def wanted(self) -> Wanted:
@@ -194,6 +198,16 @@ def _where(original: Original) -> str:
     """Where an original came from, for people."""
     fetched = original.fetched
     return f"{fetched.repo} @ {fetched.revision[:12]}" if fetched else str(original.checkpoint.path)
+
+
+def unusual_dtypes(targets: Collection[TensorSpec], *, asked: bool) -> str:
+    """What to mind of floating-point tensors that are not float32, whether or not a cast was asked for."""
+    odd = Counter(DTYPES[t.dtype].torch for t in targets if DTYPES[t.dtype].floating and t.dtype != "F32")
+    if not odd:
+        return ""
+    found = " and ".join(f"{number} {dtype}" for dtype, number in sorted(odd.items()))
+    return (f"holds {found} tensors, of {len(targets)}: Detectron2 casts them to float32 as it loads, without a word"
+            + ("" if asked else "; --dtype float32 does so here, and says it"))
 
 
 def content(tensors: Iterable[TensorDigest], canonical: str) -> Content:

@@ -8,7 +8,7 @@ only renames or reshapes is streamed; any other is made in memory, its elements 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,7 +74,8 @@ def execute(plan: Moves, checkpoint: Checkpoint, draft: Draft, writer: Writer, a
     files = audit.result() if audit is not None else ()
     _check_dropped(plan, {t.name: t.sha256 for t in source})
     if work.nonfinite and not allow_nonfinite:
-        raise CheckFailed(f"{len(work.nonfinite)} tensors hold NaN or Inf", why=work.nonfinite[:20],
+        raise CheckFailed(f"{len(work.nonfinite)} tensors hold NaN or Inf",
+                          why=[*work.nonfinite[:20], *_too_large(plan, work.nonfinite)],
                           next="if that is how they must be: --allow-nonfinite")
     own, filled = (tuple(d for d in source if (d.name in plan.filled) == other) for other in (False, True))
     return Written(file, target, tuple(work.crcs), work.frame, files, own, canonical, placed,
@@ -206,6 +207,13 @@ class _Work:
         self._around(self.writer.end(tree))
         self.file_lane.wait()
         return FileDigest(self.draft.target.name, self.writer.size, self.file_hash.hexdigest())
+
+
+def _too_large(plan: Moves, nonfinite: Collection[str]) -> list[str]:
+    """What a cast may have to do with it."""
+    cast = any(move.target.name in nonfinite and move.target.dtype == "F16"
+               and any(leaf.dtype != "F16" for leaf in leaves(move.value)) for move in plan.moves)
+    return ["float16 ends at 65504, and makes Inf of larger numbers; bfloat16 reaches as far as float32"] * cast
 
 
 def _check_dropped(plan: Moves, sha256: Mapping[str, str]) -> None:

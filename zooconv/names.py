@@ -97,12 +97,12 @@ def _unknown(text: str, zoo: Zoo) -> UsageError:
         return UsageError(f"{text!r} is a pattern, and names {len(found)} models; give one name",
                           next=f"zooconv list '{text}'")
     longer = [m.name for m in zoo.models if any(n.startswith((f"{text}_", f"{text}.")) for n in m.names)]
-    if longer:
+    if len(longer) > 1:
         return UsageError(f"{text!r} could be any of {len(longer)} models, with different weights",
                           why=longer[:30], next=f"zooconv fetch-convert {longer[0]}")
     import difflib
 
     known = [name for model in zoo.models for name in model.names]
-    near = difflib.get_close_matches(text, known, 3)
+    near = longer or difflib.get_close_matches(text, known, 3)
     return UsageError(f"there is no model {text!r}", why=[f"did you mean {name}?" for name in near],
                       next=f"zooconv show {near[0]}" if near else "zooconv list  (or give owner/repo, or a file)")

@@ -10,6 +10,7 @@ from zooconv.errors import UsageError
 
 Format = Literal["pth", "safetensors", "pkl"]
 Language = Literal["en", "zh"]
+DType = Literal["float32", "float16", "bfloat16"]
 
 
 def _option(default: Any, help_: str, *flags: str, group: str, recorded: bool = False, aside: bool = False) -> Any:
@@ -50,6 +51,8 @@ class Options:
                                  "--window", group="Changes", recorded=True)
     bgr: bool = _option(False, "Turn the first convolution's input channels round: for images in BGR.",
                         "--bgr", group="Changes", recorded=True)
+    dtype: DType | None = _option(None, "Cast every floating-point tensor; exactly, where the dtype has its numbers.",
+                                  "--dtype", group="Changes", recorded=True)
     force: bool = _option(False, "Replace a file that is not recorded as this artifact.",
                           "--force", group="Target", aside=True)
     name: str | None = _option(None, "The artifact's name in the registry; default: the source's.",

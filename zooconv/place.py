@@ -53,7 +53,7 @@ def place(source: Source, layout: str, *, output: Path | None = None, format_: F
     name = artifact_name(name or source.name)
     stem = source.path.name.removesuffix(".index.json") if isinstance(source, LocalSource) else name
     stem = Path(stem).stem if isinstance(source, LocalSource) else stem
-    asked = "_".join(option if value is True else f"{option}{value}" for option, value in (marks or {}).items())
+    asked = "_".join(map(_spelled, (marks or {}).items()))
     whole = "_".join(filter(None, [stem, layout, asked]))
     path, format_ = _file(output, whole, format_, usual, hub=isinstance(source, HubSource))
     if format_ == "safetensors" and marks and "portable" in marks:
@@ -63,6 +63,12 @@ def place(source: Source, layout: str, *, output: Path | None = None, format_: F
     own = asked if path.name == f"{whole}.{usual}" else artifact_name(path.name)
     key = f"{name}/{artifact_name(layout)}" + (f"/{own}" if own else "")
     return Place(path, layout, format_, where, key, file)
+
+
+def _spelled(choice: tuple[str, Any]) -> str:
+    """A choice in the name of a file: `bgr`, `patch16`, `float16`."""
+    option, value = choice
+    return value if isinstance(value, str) else option if value is True else f"{option}{value}"
 
 
 def object_to(target: Place, checkpoint: Checkpoint, registry: Registry, *, force: bool) -> None:

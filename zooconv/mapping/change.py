@@ -105,10 +105,15 @@ class Changed:
     gone: dict[str, str] = field(default_factory=dict)
     misshapen: dict[str, str] = field(default_factory=dict)
 
+    def make(self, changes: Iterable[Change], table: Callable[[Any], Mapping[str, Any]]) -> None:
+        """Make those changes that are needed, in turn. `table` gives the canonical tensors of a config by name."""
+        for change in in_turn(self.config, changes)[0]:
+            _make(change, self, table(change.after(self.config)))
+
     @property
     def computed(self) -> dict[str, str]:
-        """The canonical tensors whose values went into new ones, with the change's title."""
-        return {name: title for step in self.steps for name, title in step.computed.items()}
+        """The canonical tensors whose values went into new ones, with the title of the first change that did so."""
+        return {name: title for step in reversed(self.steps) for name, title in step.computed.items()}
 
     @property
     def titles(self) -> tuple[str, ...]:
@@ -117,15 +122,6 @@ class Changed:
     @property
     def turns_colours(self) -> bool:
         return any(step.change.turns_colours for step in self.steps)
-
-
-def make_changes(config: Any, canonical: Mapping[str, Expr], changes: Iterable[Change],
-                 table: Callable[[Any], Mapping[str, Any]]) -> Changed:
-    """Make those changes that are needed, in turn. `table` gives the canonical tensors of a config by name."""
-    result = Changed(config, dict(canonical))
-    for change in in_turn(config, changes)[0]:
-        _make(change, result, table(change.after(result.config)))
-    return result
 
 
 def _make(change: Change, result: Changed, table: Mapping[str, Any]) -> None:

@@ -185,7 +185,7 @@ class Layout:
     def fresh_tensors(self, config: Any) -> tuple[Fresh, ...]:
         return tuple(self.fresh(config)) if self.fresh else ()
 
-    def added(self, config: Any, own: Mapping[str, tuple[Expr, Fill]]) -> dict[str, Expr]:
+    def added(self, config: Any, own: Mapping[str, tuple[Expr, Expr]]) -> dict[str, Expr]:
         """What the class adds to a member's tensors, at its start, or as a file already has it as its `own`."""
         fresh: dict[str, Expr] = {f.name: f.start for f in self.fresh_tensors(config)}
         return fresh | {name: value for name, (value, _) in own.items()

@@ -13,7 +13,8 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple
 
-from zooconv.mapping.expr import Computed, Expr, Fill, Leaf, reshape, stream
+from zooconv.mapping.cast import in_dtype
+from zooconv.mapping.expr import Computed, Expr, Leaf, reshape, stream
 from zooconv.mapping.family import Family, Layout, Shapes
 from zooconv.mapping.rules import Dialect, Firing, Translation
 from zooconv.mapping.template import Template
@@ -49,7 +50,7 @@ class Fit:
     outside: dict[str, str]
     config: Any = None
     layout: Layout | None = None
-    own: dict[str, tuple[Leaf, Fill]] = field(default_factory=dict)
+    own: dict[str, tuple[Leaf, Expr]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     @property
@@ -188,11 +189,11 @@ def _settle_fresh(result: Fit, layout: Layout, inside: Mapping[str, Leaf]) -> No
         found = inside.get(fresh.name)
         if found and fresh.name in unmatched and found.shape == fresh.shape and _same_kind(fresh.dtype, found.dtype):
             unmatched.remove(fresh.name)
-            result.own[fresh.name] = found, fresh.start
+            result.own[fresh.name] = found, in_dtype(fresh.start, found.dtype)
     for name in list(unmatched):
         if (start := layout.start(name, inside[name].shape)) is not None and DTYPES[inside[name].dtype].floating:
             unmatched.remove(name)
-            result.own[name] = inside[name], start
+            result.own[name] = inside[name], in_dtype(start, inside[name].dtype)
 
 
 def _coverage(result: Fit, table: Mapping[str, TensorSpec]) -> Iterable[Problem]:

@@ -17,8 +17,10 @@ from typing import Any
 
 from zooconv.digest import text_sha256
 from zooconv.errors import CheckFailed, UsageError
-from zooconv.mapping.change import Change, Changed, make_changes
-from zooconv.mapping.expr import Expr, Fill, Leaf, in_place, leaves
+from zooconv.mapping.arithmetic import holds
+from zooconv.mapping.cast import CAST, cast_title, casts, dtype_of, in_dtype
+from zooconv.mapping.change import Change, Changed
+from zooconv.mapping.expr import Expr, Fill, Leaf, cast, in_place, leaves
 from zooconv.mapping.family import Family, Layout, config_facts
 from zooconv.mapping.fit import Fit, Problem
 from zooconv.mapping.original import MARK, Given, Like
@@ -131,8 +133,7 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True, choices: Mappin
     Raises UsageError for a choice that the family has not; CheckFailed, listing every offender, where the layout cannot
     hold what the file has, needs what it has not, or where the moves cannot be undone.
     """
-    asked = chosen_changes(found.family, found.config, choices or {})
-    changed = make_changes(found.config, found.canonical, [*asked, *layout.changes], found.family.table)
+    dtype, changed = _changed(found, layout, choices or {})
     must_hold(layout, found.family, changed.config)
     given = like.given(found, changed.canonical) if like else Given()
     derived = found.family.derived_values(changed.config) if like or (fresh and layout.files.derived) else {}
@@ -147,7 +148,8 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True, choices: Mappin
         raise CheckFailed(f"{layout.title} cannot be made of this file", why=map(str, problems),
                           next="zooconv inspect  (says in which names it can be written)" if layout.upstream
                           else f"zooconv layouts {found.family.name}")
-    added = layout.added(changed.config, found.own) if fresh else {}
+    own = layout.added(changed.config, found.own) if fresh else {}
+    added = {name: in_dtype(value, dtype) for name, value in own.items()}
     second = like.fit.translation.same_as if like else layout.body.second_names(placed.made)
     values = placed.made | added | {name: placed.made[first] for name, first in second.items()}
     whole = {**{layout.mount + name: value for name, value in values.items()}, **given.beside}
@@ -155,10 +157,10 @@ def make_plan(found: Fit, layout: Layout, *, fresh: bool = True, choices: Mappin
         family=found.family, config=like.fit.config if like else changed.config, dialect=found.dialect.name,
         prefix=found.prefix, layout=layout,
         moves=tuple(Move(TensorSpec(name, value.shape, value.dtype), value) for name, value in whole.items()),
-        canonical=found.canonical, placed=kept, changes=changed.titles, turns_colours=changed.turns_colours,
+        canonical=found.canonical, placed=kept, turns_colours=changed.turns_colours,
         same_as={found.prefix + a: found.prefix + b for a, b in found.translation.same_as.items()},
         filled=given.reasons, missing=_spelled(missing, road, layout),
-        rules=rules_digest(found, layout, changed, like),
+        rules=rules_digest(found, layout, changed, like, dtype),
         **_fates(road, placed.made, added, whole, layout.mount, changed.gone | omitted, drop_trained=drop_trained),
     )
 
@@ -174,7 +176,7 @@ def _fates(road: _Road, made: Collection[str], added: Collection[str], whole: Ma
     found = road.found
     targets = {name: Leaf(value.shape, value.dtype, name) for name, value in whole.items()}
     there = {name: targets[mount + name] for name in made}
-    own = {leaf.name: targets[mount + name] for name, (leaf, _) in found.own.items() if name in added}
+    own, rounded = _own(found, {name: targets[mount + name] for name in added})
     left = {leaf.name: start for name, (leaf, start) in found.own.items() if name not in added}
     floating = {name: start for name, start in left.items() if DTYPES[start.dtype].floating}
     why = _TRAINED if drop_trained else LEFT
@@ -183,10 +185,12 @@ def _fates(road: _Road, made: Collection[str], added: Collection[str], whole: Ma
                | {name: f"{value}: these names take it for granted" for name, value in implied.items()}
                | {name: why if name in floating else _COUNTER for name in left})
     computed = {name: why for name, why in road.sources_of(road.changed.computed).items() if name not in dropped}
+    computed |= rounded
     back = {name: value for name, value in road.back(there).items() if name not in {*dropped, *computed}}
     given = {value.name: targets[name] for name, value in whole.items()
              if isinstance(value, Leaf) and value.name == MARK + name}
     return {"dropped": dropped, "computed": computed, "back": back | own | given,
+            "changes": tuple(dict.fromkeys([*road.changed.titles, *rounded.values()])),
             "known": {**({} if drop_trained else floating), **implied, **found.derived_sources}}
 
 
@@ -212,13 +216,14 @@ def _spelled(canonical: Mapping[str, str], road: _Road, layout: Layout) -> dict[
 
 
 def chosen_changes(family: Family[Any], config: Any, choices: Mapping[str, Any]) -> list[Change]:
-    """The changes that options ask for. Raises UsageError for one that the family has not."""
-    for option in choices:
+    """The changes that options ask for, but for a cast. Raises UsageError for one that the family has not."""
+    options = {option: value for option, value in choices.items() if option != CAST}
+    for option in options:
         if option not in family.choices:
             known = ", ".join(f"--{name}" for name in family.choices)
             raise UsageError(f"{family.title} has nothing that --{option} could change",
                              why=[f"what it has: {known}"] if known else ())
-    return [family.choices[option](config, value) for option, value in choices.items()]
+    return [family.choices[option](config, value) for option, value in options.items()]
 
 
 def must_hold(layout: Layout, family: Family[Any], config: Any) -> None:
@@ -228,13 +233,38 @@ def must_hold(layout: Layout, family: Family[Any], config: Any) -> None:
                           next=f"zooconv layouts {family.name}  (for one that can)")
 
 
-def rules_digest(found: Fit, layout: Layout, changed: Changed, like: Like | None = None) -> str:
+def _changed(found: Fit, layout: Layout, choices: Mapping[str, Any]) -> tuple[str | None, Changed]:
+    """The dtype that was asked for, and the canonical tensors after all changes."""
+    dtype, table = dtype_of(choices), found.family.table
+    changed = Changed(found.config, {name: value if any(leaves(value)) else in_dtype(value, dtype)
+                                     for name, value in found.canonical.items()})
+    changed.make(casts(changed.canonical, dtype, exact=True), table)
+    changed.make([*chosen_changes(found.family, found.config, choices), *layout.changes], table)
+    changed.make(casts(changed.canonical, dtype, exact=False), table)
+    return dtype, changed
+
+
+def _own(found: Fit, targets: Mapping[str, Leaf]) -> tuple[dict[str, Expr], dict[str, str]]:
+    """Tensors that a layout adds, where the source has them: the way back, and what is said of those rounded."""
+    back: dict[str, Expr] = {}
+    rounded: dict[str, str] = {}
+    for name, (leaf, _) in found.own.items():
+        if name in targets and holds(targets[name].dtype, leaf.dtype):
+            back[leaf.name] = cast(targets[name], leaf.dtype)
+        elif name in targets:
+            rounded[leaf.name] = cast_title((leaf.dtype,), targets[name].dtype, exact=False)
+    return back, rounded
+
+
+def rules_digest(found: Fit, layout: Layout, changed: Changed, like: Like | None = None,
+                 dtype: str | None = None) -> str:
     """SHA-256 of all that decides which bytes go where: both tables, changes, mount, omissions, fresh tensors."""
     lines = [found.family.name, str(found.dialect), *(f"change {step.change}" for step in changed.steps),
              layout.mount, str(layout.body), *([f"as a file in {like.fit.dialect.name} names"] if like else []),
              *(f"fresh {f.name} {f.shape} {f.fill}{'' if f.dtype == 'F32' else f' {f.dtype}'}"
                for f in layout.fresh_tensors(changed.config)),
-             *(f"derived {name} {value}" for name, value in found.family.derived_values(changed.config).items())]
+             *(f"derived {name} {value}" for name, value in found.family.derived_values(changed.config).items()),
+             *([f"cast {dtype}"] if dtype else [])]
     return text_sha256("\n".join(lines))
 
 
