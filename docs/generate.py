@@ -100,7 +100,7 @@ def environment() -> None:
     cog.outl("| variable | meaning |")
     cog.outl("|---|---|")
     for name, meaning in ((settings.REGISTRY, settings.registry_path), (settings.DISABLE_PLUGINS, settings.disabled_plugins),
-                          (settings.DEBUG, settings.debug)):
+                          (settings.CACHE, settings.cache_path), (settings.DEBUG, settings.debug)):
         cog.outl(f"| `{name}` | {' '.join((meaning.__doc__ or '').split())} |")
 
 

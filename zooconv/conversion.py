@@ -26,6 +26,9 @@ from zooconv.registry import Check, Content, Converter, File, Output, Record, So
 if TYPE_CHECKING:
     from zooconv.hub import Fetched
 
+WRITER = "zooconv {} 1"
+"""Who wrote a file, and the number of the format, as the registry has it."""
+
 
 @dataclass(frozen=True)
 class Preview:
@@ -127,7 +130,7 @@ class Conversion:
             converter=Converter(name=plan.family.name, dist=plugin.dist, version=plugin.version, rules=plan.rules,
                                 options=preview.options),
             layout=preview.place.layout, changes=list(plan.changes) or None,
-            output=Output(format=preview.place.format, writer=f"zooconv {preview.place.format} 1",
+            output=Output(format=preview.place.format, writer=WRITER.format(preview.place.format),
                           files=[File(file=preview.place.file, size=written.file.size, sha256=written.file.sha256)],
                           content=self.content, dropped=len(plan.dropped), certificate=self.certificate.sha256),
             checks=self._checks, license=preview.license,

@@ -14,7 +14,7 @@ from zooconv.mapping.family import config_facts
 from zooconv.mapping.fit import Fit
 from zooconv.mapping.plan import make_plan
 from zooconv.output import facts, megabytes, some
-from zooconv.plugins import families
+from zooconv.plugins import all_layouts, families
 from zooconv.recognise import recognise
 from zooconv.report import dropped_lines, identity_line
 
@@ -74,7 +74,7 @@ def _layouts(found: Fit) -> tuple[list[str], dict[str, str]]:
     """The layouts that a file can become, by all their names, and those that it cannot, with the reason."""
     can: list[str] = []
     cannot: dict[str, str] = {}
-    for layout in found.family.layouts:
+    for layout in all_layouts(found.family):
         try:
             make_plan(found, layout)
         except ZooError as error:

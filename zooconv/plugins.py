@@ -17,6 +17,7 @@ import pluggy
 from zooconv import hookspecs, settings
 from zooconv.errors import UsageError
 from zooconv.mapping.family import Family, Layout
+from zooconv.reference import reference_layouts
 
 
 @dataclass
@@ -56,13 +57,20 @@ def family(name: str) -> Family[Any]:
 
 def chosen_layout(family: Family[Any], name: str) -> Layout:
     """A family's layout by any of its names. Raises UsageError, naming those that there are."""
-    if layout := family.layout(name):
-        return layout
+    for layout in all_layouts(family):
+        if name in layout.names:
+            return layout
     import difflib
 
-    near = difflib.get_close_matches(name, family.layout_names, 1)
-    raise UsageError(f"{family.title} has no layout {name!r}", why=[f"layouts: {', '.join(family.layout_names)}"],
+    known = [each for layout in all_layouts(family) for each in layout.names]
+    near = difflib.get_close_matches(name, known, 1)
+    raise UsageError(f"{family.title} has no layout {name!r}", why=[f"layouts: {', '.join(known)}"],
                      next=f"--layout {near[0]}" if near else f"zooconv layouts {family.name}")
+
+
+def all_layouts(family: Family[Any]) -> tuple[Layout, ...]:
+    """A family's layouts: its authors', and those of its reference module."""
+    return (*family.layouts, *reference_layouts(family))
 
 
 def provider(family: Family[Any]) -> Plugin:

@@ -18,7 +18,7 @@ class OutputShape(NamedTuple):
     stride: int
 
 
-def freeze(at: int, *parts: Sequence[nn.Module | nn.Parameter | None]) -> None:
+def freeze(at: int, *parts: Sequence[nn.Module | Tensor | None]) -> None:
     """Let the first `at` parts learn nothing, as MODEL.BACKBONE.FREEZE_AT says it (detectron2/config/defaults.py).
 
     The first part is all that stands before the first stage, or the first block of a plain transformer.

@@ -57,7 +57,7 @@ class DINOv3ViT(nn.Module):
         return dict.fromkeys(self.out_features, OutputShape(self.config.dim, PATCH))
 
     def freeze(self, at: int) -> Self:
-        """Let the first parts learn nothing: 1 is the patch embedding and the tokens, 2 the first block too, and so on."""
+        """Let the first parts learn nothing: 1 is patch embedding and tokens, 2 the first block too, and so on."""
         freeze(at, [self.patch_embed, self.cls_token, self.storage_tokens], *([block] for block in self.blocks))
         return self
 
