@@ -13,7 +13,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zooconv import __version__, settings
 from zooconv.address import Address
@@ -33,10 +33,13 @@ from zooconv.registry import Record, Registry
 from zooconv.report import summary
 from zooconv.zoo import zoo
 
+if TYPE_CHECKING:
+    from zooconv.hub import Hub
+
 log = logging.getLogger("zooconv")
 
 
-def artifact(address: Address, *, force: bool = False) -> Path:
+def artifact(address: Address, *, force: bool = False, hub: Hub | None = None) -> Path:
     """The file of an address, made if it is not in the cache; with `force`, made in any case.
 
     Any number of processes may ask at once: one of them makes it, the others wait. Raises ZooError.
@@ -49,7 +52,7 @@ def artifact(address: Address, *, force: bool = False) -> Path:
         return target.path
     with locked(target.path.with_name(f"{target.path.name}.wanted")):
         if force or not _is_there(target):  # another process may have made it meanwhile
-            _make(address, source, options, target)
+            _make(address, source, options, target, hub)
     return target.path
 
 
@@ -153,10 +156,10 @@ def _leave_mark(path: Path, record: Record) -> None:
 # -- it is made --------------------------------------------------------------------------------------------------------
 
 
-def _make(address: Address, source: HubSource, options: Options, target: Place) -> None:
+def _make(address: Address, source: HubSource, options: Options, target: Place, hub: Hub | None) -> None:
     log.info("%s is not in the cache: fetching %s", address, source.repo)
     _mark_path(target.path).unlink(missing_ok=True)
-    conversion = run(source, options)
+    conversion = run(source, options, hub=hub)
     _leave_mark(target.path, conversion.record)
     config = config_for(conversion.preview.plan, str(address), source.model)
     log.info("%s is made:\n%s\nIn your Detectron2 config:\n%s", address, summary(conversion.data),

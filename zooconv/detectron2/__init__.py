@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from zooconv.detectron2.handler import register
 
 if TYPE_CHECKING:
-    from zooconv.detectron2.backbone import backbone as backbone
+    from zooconv.detectron2.adapter import backbone as backbone
     from zooconv.detectron2.config import add_zooconv_config as add_zooconv_config
 
 __all__ = ["add_zooconv_config", "backbone", "register", "setup_environment"]
 
-_HOME = {"backbone": "zooconv.detectron2.backbone", "add_zooconv_config": "zooconv.detectron2.config"}
+_HOME = {"backbone": "zooconv.detectron2.adapter", "add_zooconv_config": "zooconv.detectron2.config"}
 
 
 def setup_environment() -> None:

@@ -15,7 +15,7 @@ def add_zooconv_config(cfg: Any) -> None:
     node = type(cfg)
     cfg.MODEL.ZOOCONV = node({
         "FAMILY": "",           # of ZooFPN and ZooSimpleFeaturePyramid: what stands under the pyramid, "convnext" say
-        "VARIANT": "",          # a known member, as `zooconv show MODEL` names it: "tiny"
+        "VARIANT": None,        # a known member, as `zooconv show MODEL` names it: tiny, 50
         "OUT_FEATURES": [],     # empty: the module's own, which are all stages, or a plain transformer's last map
         "FREEZE_AT": 0,         # 1: the stem learns nothing, 2: the stem and the first stage (or block), and so on
         "FREEZE_NORMS": True,   # batch norms keep their statistics, and learn nothing, as FrozenBN

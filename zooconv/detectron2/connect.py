@@ -8,7 +8,7 @@ from detectron2.config import defaults
 from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.utils.file_io import PathManager
 
-from zooconv.detectron2.backbone import builders
+from zooconv.detectron2.adapter import builders
 from zooconv.detectron2.config import add_zooconv_config
 from zooconv.detectron2.handler import register
 

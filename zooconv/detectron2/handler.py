@@ -6,16 +6,26 @@ Contract: iopath/common/file_io.py, class PathHandler. Every rank of a training 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from iopath.common.file_io import PathHandler, PathManager
 
 from zooconv.address import SCHEME, parse
 from zooconv.errors import UsageError, ZooError
 
+if TYPE_CHECKING:
+    from zooconv.hub import Hub
+
 
 class ZooHandler(PathHandler):  # type: ignore[misc]  # iopath has no types
-    """Addresses `zoo://NAME[@LAYOUT][,option…]` as files: see `zooconv.address`, and `zooconv.cache` for where."""
+    """Addresses `zoo://NAME[@LAYOUT][,option…]` as files: see `zooconv.address`, and `zooconv.cache` for where.
+
+    They come from `hub`, by default the public one.
+    """
+
+    def __init__(self, hub: Hub | None = None) -> None:
+        super().__init__()
+        self._hub = hub
 
     def _get_supported_prefixes(self) -> list[str]:
         return [SCHEME]
@@ -25,7 +35,7 @@ class ZooHandler(PathHandler):  # type: ignore[misc]  # iopath has no types
         from zooconv.cache import artifact
 
         try:
-            return str(artifact(parse(without_query(path)), force=force))
+            return str(artifact(parse(without_query(path)), force=force, hub=self._hub))
         except ZooError as error:
             raise type(error)(_told(path, error)) from None
         except TypeError as error:  # at a TypeError, a path manager would ask again, without `force`
@@ -53,11 +63,11 @@ class ZooHandler(PathHandler):  # type: ignore[misc]  # iopath has no types
         return False
 
 
-def register(path_manager: PathManager) -> None:
-    """Let a path manager of iopath understand `zoo://` addresses. Done twice, it is done once."""
+def register(path_manager: PathManager, *, hub: Hub | None = None) -> None:
+    """Let a path manager of iopath understand `zoo://` addresses, of models on `hub`. Done twice, it is done once."""
     handlers = getattr(path_manager, "_path_handlers", {})
-    if not isinstance(handlers.get(SCHEME), ZooHandler):  # the global one warns when a prefix is registered again
-        path_manager.register_handler(ZooHandler())
+    if hub or not isinstance(handlers.get(SCHEME), ZooHandler):  # the global one warns of what is registered again
+        path_manager.register_handler(ZooHandler(hub))
 
 
 def without_query(path: str) -> str:

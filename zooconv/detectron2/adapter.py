@@ -10,7 +10,7 @@ canonical names, and a file of layout `zooconv` or `d2` fits it to the last one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
@@ -44,7 +44,8 @@ def backbone(family: str, variant: str, *, out_features: Iterable[str] = (), fre
     net = _built(known, member, ({"out_features": tuple(out_features)} if out_features else {}) | options)
     _leave_out_what_is_not_used(net, known, member)
     net.freeze(freeze_at)
-    net.__class__ = _as_backbone(type(net), registered_name(known))
+    module: Any = type(net)
+    net.__class__ = _as_backbone(module, registered_name(known))
     if freeze_norms:
         net.freeze_norms()
     return net
@@ -88,8 +89,7 @@ class ZooBackbone:
 
 
 @cache
-def _as_backbone(module: Hashable, name: str) -> Any:
-    assert isinstance(module, type)
+def _as_backbone(module: Any, name: str) -> Any:
     return type(name, (ZooBackbone, module, Backbone), {"__doc__": module.__doc__, "__module__": __name__})
 
 
@@ -158,6 +158,6 @@ def from_config(cfg: Any, input_shape: Any, family: str | None = None) -> Any:
         raise UsageError(f"MODEL.ZOOCONV.FAMILY is {ours.FAMILY}, and MODEL.BACKBONE.NAME is {cfg.MODEL.BACKBONE.NAME}",
                          next="say the same in both, or leave FAMILY out")
     asked = {"drop_path": ours.DROP_PATH, "checkpointing": ours.CHECKPOINTING}
-    return backbone(family or ours.FAMILY, ours.VARIANT, out_features=ours.OUT_FEATURES, freeze_at=ours.FREEZE_AT,
+    return backbone(family or ours.FAMILY, str(ours.VARIANT), out_features=ours.OUT_FEATURES, freeze_at=ours.FREEZE_AT,
                     freeze_norms=ours.FREEZE_NORMS, config=ours.CONFIG, **ours.OPTIONS,
                     **{name: value for name, value in asked.items() if value})
