@@ -256,6 +256,13 @@ def test_registering_twice_is_registering_once(caplog):
     assert not caplog.records
 
 
+def test_a_folder_that_is_called_detectron2_is_not_taken_for_it(work, cache):
+    (work / "detectron2").mkdir()
+    done = subprocess.run([sys.executable, "-c", "import zooconv.detectron2; print('fine')"], cwd=work, text=True,
+                          capture_output=True, check=False)
+    assert done.stdout == "fine\n", done.stderr
+
+
 # -- many processes ----------------------------------------------------------------------------------------------------
 
 ONE = """

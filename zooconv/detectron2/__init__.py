@@ -28,7 +28,8 @@ def setup_environment() -> None:
     from iopath.common.file_io import g_pathmgr
 
     register(g_pathmgr)
-    if find_spec("detectron2"):
+    spec = find_spec("detectron2")
+    if spec and spec.origin:  # a mere folder of that name, such as a clone's, is a namespace package, without an origin
         connect: Any = import_module("zooconv.detectron2.connect")
         connect.connect()
 
