@@ -193,8 +193,9 @@ class Family(Generic[C]):
     Two kinds of code are named as `package.module:name`, and imported only when somebody asks for a proof. `backbone`
     makes the reference module of a config: a torch module with the canonical names, whose `outputs(images)` is a dict
     of everything that its tensors take part in. Detectron2 can use it where it also takes options as keywords
-    (`out_features`, `drop_path` …), gives a dict of maps, and has `output_shape()` and `freeze(at)` (FREEZE_AT). `upstreams` are the packages that it is held against, by name (see
-    `zooconv.Upstream`), on images of `image` pixels, height and width, which may depend on the config.
+    (`out_features`, `drop_path` …), gives a dict of maps, and has `output_shape()` and `freeze(at)` (FREEZE_AT).
+    `upstreams` are the packages that it is held against, by name (see `zooconv.Upstream`), on images of `image` pixels,
+    height and width, which may depend on the config.
     """
 
     name: str
