@@ -56,12 +56,12 @@ types: setup ## Check the types
 	$(BIN)/mypy
 
 docs: setup ## Write the generated parts of the documentation anew
-	$(BIN)/python -m cogapp -r -I docs README.md docs/*.md docs/plugins/*.md docs/detectron2/*.md
+	$(BIN)/python -m cogapp -r -I docs README.md docs/*.md docs/*/*.md
 	$(BIN)/python -c 'from zooconv.card import schema; print(schema(), end="")' > docs/card.schema.json
 	$(BIN)/python -m zooconv.scaffold plugins/example
 
 docs-check: setup ## Check that the generated parts of the documentation are fresh
-	$(BIN)/python -m cogapp --check -I docs README.md docs/*.md docs/plugins/*.md docs/detectron2/*.md
+	$(BIN)/python -m cogapp --check -I docs README.md docs/*.md docs/*/*.md
 
 prove: setup ## Prove every family at full size, with random weights, and write docs/proofs.md
 	$(BIN)/python -m zooconv.testing.prove --write docs/proofs.md $(ARGS)

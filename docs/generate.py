@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import inspect
+import itertools
 import os
 import subprocess
 import sys
@@ -53,6 +54,58 @@ def layouts() -> None:
             names = " = ".join(f"`{name}`" for name in layout.names)
             mount = f"`{layout.mount}`" if layout.mount else "none"
             cog.outl(f"| {names} | {mount} | {omitted} | {added} | {changes} | {layout.source} | {pixels} |")
+
+
+def projects() -> None:
+    """The layouts by the name of the project, with the families that have them."""
+    from zooconv.plugins import families
+
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    for family in _official(families()):
+        for layout in family.layouts:
+            for name in layout.names:
+                found.setdefault(name, []).append((family.title, layout.mount, layout.source))
+    cog.outl("| layout | family: names begin with | read off |\n|---|---|---|")
+    for name, rows in sorted(found.items()):
+        mounts = "<br>".join(f"{title}: {f'`{mount}`' if mount else 'nothing'}" for title, mount, _ in rows)
+        sources = "<br>".join(dict.fromkeys(source for *_, source in rows))
+        cog.outl(f"| `{name}` | {mounts} | {sources} |")
+
+
+def backbones() -> None:
+    """The registered backbones, family by family, and the config of each."""
+    from zooconv.plugins import families
+    from zooconv.reference import registered_name
+
+    cog.outl("| MODEL.BACKBONE.NAME | MODEL.ZOOCONV.FAMILY | variants |\n|---|---|---|")
+    for family in _official(families()):
+        if family.backbone:
+            first, *more = family.variants
+            some = ", ".join(f"`{name}`" for name in [first, *more][:6]) + (f" … {len(more) - 5} more" if more[5:] else "")
+            cog.outl(f"| `{registered_name(family)}` | `{family.name}` | {some} |")
+
+
+def settings_of_backbones() -> None:
+    """The settings under MODEL.ZOOCONV."""
+    from zooconv.detectron2.config import SETTINGS
+
+    cog.outl("| key | default | meaning |\n|---|---|---|")
+    for key, (default, meaning) in SETTINGS.items():
+        cog.outl(f"| `{key}` | `{default!r}` | {meaning} |")
+
+
+def address_words() -> None:
+    """The options that an address may have."""
+    from zooconv.address import _words
+    from zooconv.options import Options
+
+    told = {f.name: f.metadata["help"] for f in dataclasses.fields(Options)}
+    cog.outl("| in an address | meaning |\n|---|---|")
+    for field, words in itertools.groupby(_words().items(), lambda item: item[1].field):
+        spelled = ", ".join(f"`{word}{'=…' if known.means is None else ''}`" for word, known in words)
+        cog.outl(f"| {spelled} | {told[field]} |")
+    cog.outl("| `revision=…` | Of a repository: the branch, tag or commit. |")
+    cog.outl("| `file=…` | Of a repository: which of its files. |")
 
 
 def dialects() -> None:
@@ -111,7 +164,7 @@ def environment() -> None:
     cog.outl("| variable | meaning |")
     cog.outl("|---|---|")
     for name, meaning in ((settings.REGISTRY, settings.registry_path), (settings.DISABLE_PLUGINS, settings.disabled_plugins),
-                          (settings.DEBUG, settings.debug)):
+                          (settings.CACHE, settings.cache_path), (settings.DEBUG, settings.debug)):
         cog.outl(f"| `{name}` | {' '.join((meaning.__doc__ or '').split())} |")
 
 

@@ -14,12 +14,14 @@ HOUSE = ROOT / "zooconv"
 # From the top floor down. A room may call its own floor and those below; CONTRIBUTING.md tells what each is for.
 FLOORS = [
     {"cli", "__main__", "testing", "scaffold"},
-    {"card"},
+    {"card", "detectron2"},
+    {"cache"},
     {"subject", "diff"},
     {"pipeline", "parity", "doctor", "repair"},
     {"conversion", "inspection", "verify", "report", "page", "origin"},
-    {"names", "zoo", "plugins", "hookspecs", "hub", "recognise", "original", "execute", "audit", "canonical",
-     "certificate", "check", "load_check", "place", "registry", "reread", "d2config", "modules", "upstream"},
+    {"names", "address", "zoo", "plugins", "reference", "hookspecs", "hub", "recognise", "original", "execute", "audit",
+     "canonical", "certificate", "check", "load_check", "place", "registry", "reread", "d2config", "modules",
+     "upstream"},
     {"mapping", "checkpoint"},
     {"atomic", "digest", "errors", "files", "finite", "options", "output", "pump", "settings", "tensor", "words"},
 ]

@@ -232,7 +232,7 @@ def test_as_a_detector_uses_it():
     shapes = net.output_shape()
     assert {n: f.shape for n, f in features.items()} == dict.fromkeys(shapes, (1, 128, 3, 5))
     assert {s.stride for s in shapes.values()} == {16}
-    learning = {n for n, p in net.freeze(1).named_parameters() if p.requires_grad}
+    learning = {n for n, p in net.freeze(2).named_parameters() if p.requires_grad}
     assert learning == {n for n, _ in net.named_parameters() if n.startswith(("blocks.1.", "norm."))}
     with pytest.raises(ValueError, match="class token"):
         EVA02(TOY, window=2, windowed=(0,))

@@ -268,7 +268,7 @@ def test_a_name_that_could_be_several_is_a_question():
 
 
 def test_the_reference_backbone_is_configured_as_others_are():
-    module = FocalNet(LARGE, out_features=("res3", "res5"), drop_path=0.1, checkpointing=True).freeze(2)
+    module = FocalNet(LARGE, out_features=("res3", "res5"), drop_path=0.1, checkpointing=True).freeze(3)
     shapes = {name: (shape.channels, shape.stride) for name, shape in module.output_shape().items()}
     assert shapes == {"res3": (8, 8), "res5": (32, 32)}
     learning = {name for name, p in module.named_parameters() if p.requires_grad}

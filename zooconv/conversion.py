@@ -33,6 +33,8 @@ from zooconv.tensor import DTYPES, TensorSpec
 if TYPE_CHECKING:
     from zooconv.hub import Fetched
 
+WRITER = "zooconv {} 1"
+"""Who wrote a file, and the number of the format, as the registry has it."""
 PORTABLE = "Detectron2 matches these names by their ends; it refuses a model in which the backbone stands twice"
 
 
@@ -174,7 +176,7 @@ class Conversion:
             converter=Converter(name=plan.family.name, dist=plugin.dist, version=plugin.version, rules=plan.rules,
                                 options=preview.options.recorded),
             layout=preview.layout, changes=list(plan.changes) or None,
-            output=Output(format=preview.place.format, writer=f"zooconv {preview.place.format} 1",
+            output=Output(format=preview.place.format, writer=WRITER.format(preview.place.format),
                           files=[File(file=preview.place.file, size=written.file.size, sha256=written.file.sha256)],
                           content=self.content, dropped=len(plan.dropped), certificate=self.certificate.sha256),
             checks=self._checks, license=preview.license,

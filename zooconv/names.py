@@ -3,7 +3,7 @@
     convnext_tiny_22k[@revision]           a name of the zoo, or one of its aliases
     timm/convnext_tiny.fb_in22k            a repository on the hub: owner/repo[@revision][:file]
     ./convnext_tiny_22k_1k_224.pth         a file
-    zoo://convnext_tiny_22k                the same as without zoo://
+    zoo://convnext_tiny_22k                the same; with a layout and options, an artifact (see zooconv.address)
 
 A name that could mean several models is refused, with the choices.
 """
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zooconv.address import SCHEME, parse
 from zooconv.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,9 +56,13 @@ Source = LocalSource | HubSource
 def resolve(text: str, zoo: Zoo) -> Source:
     """The source that `text` means.
 
-    Raises UsageError for a name that is unknown, refused or ambiguous.
+    Raises UsageError for a name that is unknown, refused or ambiguous, and for an artifact's address.
     """
-    text = text.removeprefix("zoo://")
+    if text.startswith(SCHEME):
+        address = parse(text)
+        if address.options:
+            raise UsageError(f"{text} is the address of an artifact; here, a model is wanted", next=address.model)
+        text = address.model
     name, _, revision = text.partition("@")
     if model := zoo.find(text) or (zoo.find(name) if revision and "/" not in name else None):
         return HubSource(model.repo, revision or model.revision, model.files or FILES, model.name, model)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zooconv.address import SCHEME, parse
 from zooconv.atomic import drafting, write_text
 from zooconv.audit import auditing
 from zooconv.certificate import certificate_path, certify
@@ -132,9 +133,18 @@ def _at_hand(source: Source, hub: Hub | None) -> tuple[Fetched | None, Path]:
 def fetch_convert(name: str, *, hub: Hub | None = None, **options: Any) -> Conversion:
     """Download a model's weights and convert them. `options` are those of `Options`.
 
-    `name` is a name of the zoo, a hub repository `owner/repo[@revision][:file]`, or a path. Raises ZooError.
+    `name` is a name of the zoo, a hub repository `owner/repo[@revision][:file]`, a path, or an address `zoo://…` (see
+    `zooconv.address`). Raises ZooError.
     """
-    return run(resolve(name, zoo()), Options(**options), hub=hub)
+    return run(*meant(name, Options(**options)), hub=hub)
+
+
+def meant(name: str, options: Options) -> tuple[Source, Options]:
+    """A source by what was typed, and the options with those of an address among them. Raises UsageError."""
+    if not name.startswith(SCHEME):
+        return resolve(name, zoo()), options
+    address = parse(name)
+    return resolve(address.model, zoo()), address.over(options)
 
 
 def convert(path: str | Path, **options: Any) -> Conversion:

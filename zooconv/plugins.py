@@ -17,6 +17,7 @@ import pluggy
 from zooconv import hookspecs, settings
 from zooconv.errors import UsageError
 from zooconv.mapping.family import Family, Layout
+from zooconv.reference import reference_layouts
 
 
 @dataclass
@@ -59,15 +60,30 @@ def chosen_layout(family: Family[Any], name: str) -> Layout:
 
     Raises UsageError, naming those that there are.
     """
-    if layout := family.target(name):
-        return layout
+    for layout in all_layouts(family):
+        if name in layout.names:
+            return layout
+    if upstream := family.target(name):
+        return upstream
     import difflib
 
+    known = [each for layout in all_layouts(family) for each in layout.names]
     upstreams = [dialect.name for dialect in family.dialects]
-    near = difflib.get_close_matches(name, [*family.layout_names, *upstreams], 1)
+    near = difflib.get_close_matches(name, [*known, *upstreams], 1)
     raise UsageError(f"{family.title} has no layout {name!r}",
-                     why=[f"layouts: {', '.join(family.layout_names)}", f"upstreams: {', '.join(upstreams)}"],
+                     why=[f"layouts: {', '.join(known)}", f"upstreams: {', '.join(upstreams)}"],
                      next=f"--layout {near[0]}" if near else f"zooconv layouts {family.name}")
+
+
+def all_layouts(family: Family[Any]) -> tuple[Layout, ...]:
+    """A family's layouts: its authors', and those of its reference module."""
+    return (*family.layouts, *reference_layouts(family))
+
+
+def layouts_for(family: Family[Any], config: Any) -> tuple[str, ...]:
+    """The layouts that can hold a member of this config, by all their names."""
+    return tuple(name for layout in all_layouts(family) if not layout.refusal(layout.after(config))
+                 for name in layout.names)
 
 
 def provider(family: Family[Any]) -> Plugin:

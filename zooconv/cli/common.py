@@ -111,6 +111,7 @@ def complete_name(incomplete: str) -> list[str]:
 
 def complete_layout(incomplete: str) -> list[str]:
     """Layouts of all families, for the shell's completion."""
-    from zooconv.plugins import families
+    from zooconv.plugins import all_layouts, families
 
-    return sorted({name for f in families() for name in f.layout_names if name.startswith(incomplete)})
+    names = {name for f in families() for layout in all_layouts(f) for name in layout.names}
+    return sorted(name for name in names if name.startswith(incomplete))

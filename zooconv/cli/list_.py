@@ -15,7 +15,7 @@ from zooconv.output import Output, table
 def list_(out: Output, glob: Annotated[str, typer.Argument(help="A pattern, like 'convnext_*_22k'.")] = "*",
           family: Annotated[str | None, typer.Option(help="Only this family's models.")] = None) -> None:
     """List the models that can be fetched by name."""
-    from zooconv.plugins import families
+    from zooconv.plugins import families, layouts_for
     from zooconv.plugins import family as family_of
     from zooconv.zoo import zoo
 
@@ -27,6 +27,6 @@ def list_(out: Output, glob: Annotated[str, typer.Argument(help="A pattern, like
         out.say(f"no model is called {glob!r}; zooconv list shows all" if glob != "*" else
                 f"family {wanted} has no zoo: it converts files, and has no models to fetch by name")
     known = {f.name: f for f in families()}
-    layouts = {(m.family, m.variant): known[m.family].layouts_for(known[m.family].variants[m.variant]) for m in models}
+    layouts = {(m.family, m.variant): layouts_for(known[m.family], known[m.family].variants[m.variant]) for m in models}
     out.result([{**asdict(m), "layouts": layouts[m.family, m.variant]} for m in models], text,
                "\n".join(m.name for m in models))

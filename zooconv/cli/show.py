@@ -18,7 +18,7 @@ def show(out: Output, name: Annotated[str, typer.Argument(help="A model of the z
     from zooconv.errors import UsageError
     from zooconv.mapping.family import config_facts, config_text
     from zooconv.names import HubSource, resolve
-    from zooconv.plugins import family
+    from zooconv.plugins import family, layouts_for
     from zooconv.zoo import zoo
 
     source = resolve(name, zoo())
@@ -26,7 +26,7 @@ def show(out: Output, name: Annotated[str, typer.Argument(help="A model of the z
         raise UsageError(f"{name} is no model of the zoo", next=f"zooconv fetch-convert {name} --dry-run")
     model, known = source.model, family(source.model.family)
     config = known.variants[model.variant]
-    layouts = known.layouts_for(config)
+    layouts = layouts_for(known, config)
     text = facts(
         ("name", model.name), ("also", ", ".join(model.aliases)),
         ("is", f"{known.title} {model.variant}  ({config_text(config)})"),

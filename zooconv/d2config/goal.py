@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from zooconv.address import Address
 from zooconv.certificate import certificate_path, read_certificate
 from zooconv.checkpoint.open import open_checkpoint
 from zooconv.d2config.keys import Wanted, dialect_requires, wanted_of
@@ -95,8 +96,8 @@ def _of_model(source: HubSource, model: Model, project: str, choices: Mapping[st
     asked = chosen_changes(known, known.variants[model.variant], choices)
     changes, config = in_turn(known.variants[model.variant], [*asked, *layout.changes])
     must_hold(layout, known, config)
-    options = "".join(f",{name}={'true' if value is True else value}" for name, value in choices.items())
-    return Wanted(known, layout, project, config, f"zoo://{source.name}@{project}{options}", None, model,
+    address = Address(source.name, {"layout": project, **choices})
+    return Wanted(known, layout, project, config, str(address), None, model,
                   any(change.turns_colours for change in changes))
 
 

@@ -235,8 +235,10 @@ class Family(Generic[C]):
 
     Two kinds of code are named as `package.module:name`, and imported only when somebody asks for a proof. `backbone`
     makes the reference module of a config: a torch module with the canonical names, whose `outputs(images)` is a dict
-    of everything that its tensors take part in. `upstreams` are the packages that it is held against, by name (see
-    `zooconv.Upstream`), on images of `image` pixels, height and width, which may depend on the config.
+    of everything that its tensors take part in. Detectron2 can use it where it also takes options as keywords
+    (`out_features`, `drop_path` …), gives a dict of maps, and has `output_shape()` and `freeze(at)` (FREEZE_AT).
+    `upstreams` are the packages that it is held against, by name (see `zooconv.Upstream`), on images of `image` pixels,
+    height and width, which may depend on the config.
     """
 
     name: str
@@ -273,11 +275,6 @@ class Family(Generic[C]):
 
     def layout(self, name: str) -> Layout | None:
         return next((layout for layout in self.layouts if name in layout.names), None)
-
-    def layouts_for(self, config: C) -> tuple[str, ...]:
-        """The layouts that can hold a member of this config, by all their names."""
-        return tuple(name for layout in self.layouts if not layout.refusal(layout.after(config))
-                     for name in layout.names)
 
     def target(self, name: str) -> Layout | None:
         """What can be written under this name: a layout, else files in the names of an upstream."""

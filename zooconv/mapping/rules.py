@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, Literal
 
-from zooconv.mapping.expr import Expr, ShapeError
+from zooconv.mapping.expr import Computed, Expr, ShapeError
 from zooconv.mapping.flat import AS_THEY_ARE, Flat, Numbering
 from zooconv.mapping.ops import Op, identity
 from zooconv.mapping.requires import Requires
@@ -160,6 +160,21 @@ class Dialect:
         """The canonical spelling of the table, which the rules digest is made of."""
         return "\n".join([self.name, *([str(self.flat)] if self.flat else []), *map(str, self.rules),
                           *(f"lacks {t}" for t in self.lacks)])
+
+
+class AsItIs(Dialect):
+    """The canonical names themselves, without what follows from a config."""
+
+    def to_canonical(self, tensors: Mapping[str, Expr]) -> Translation:
+        result = Translation()
+        for name, value in tensors.items():
+            if isinstance(value, Computed):
+                result.unmatched.append(name)
+            else:
+                _fire(result, Firing(rename(name, name), (name,), (name,)), tensors, back=False)
+        return result
+
+    from_canonical = to_canonical
 
 
 @dataclass(frozen=True)
