@@ -184,7 +184,7 @@ def test_other_members_compute_what_timm_computes(config, work):
 
 def held(path, source, against="timm"):
     with open_checkpoint(source) as theirs, open_checkpoint(path) as artifact:
-        ours = read_layout(artifact, "eva02", chosen_layout(FAMILY, "d2"))
+        ours = read_layout(artifact, FAMILY, chosen_layout(FAMILY, "d2"))
         return parity(theirs, recognise(theirs.specs, families(), what="x"), artifact, ours, against)
 
 

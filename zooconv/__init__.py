@@ -24,8 +24,8 @@ _HOME = {
     "zooconv.mapping.change": ["ROUNDED", "Change", "fold_scale", "resample", "resample_grid", "turn_colours"],
     "zooconv.mapping.flat": ["Flat"],
     "zooconv.mapping.requires": ["Requires"],
-    "zooconv.mapping.rules": ["Dialect", "compute", "drop", "keep", "merge", "rename", "same_as", "split",
-                              "together"],
+    "zooconv.mapping.rules": ["Dialect", "Drop", "Rule", "compute", "drop", "keep", "merge", "rename", "same_as",
+                              "split", "together"],
     "zooconv.mapping.ops": ["Op", "around_zeros", "cat", "chain", "constants", "cut", "flatten", "grid", "group_order",
                             "identity", "linear", "permute", "reshape", "square", "transpose", "unfold_order"],
     "zooconv.checkpoint.open": ["open_checkpoint"],
@@ -77,6 +77,8 @@ if TYPE_CHECKING:
     from zooconv.mapping.ops import unfold_order as unfold_order
     from zooconv.mapping.requires import Requires as Requires
     from zooconv.mapping.rules import Dialect as Dialect
+    from zooconv.mapping.rules import Drop as Drop
+    from zooconv.mapping.rules import Rule as Rule
     from zooconv.mapping.rules import compute as compute
     from zooconv.mapping.rules import drop as drop
     from zooconv.mapping.rules import keep as keep

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,12 +63,26 @@ def inspect_checkpoint(checkpoint: Checkpoint, prefix: str | None = None, *, dig
     except ZooError as error:
         return Inspection(data | {"family": None, "why": [error.what, *error.why]}, error)
     layouts, not_layouts = _layouts(found)
+    for other in _otherwise(checkpoint, found, prefix):
+        more, not_more = _layouts(other)
+        layouts += [name for name in more if name not in layouts]
+        not_layouts = not_more | not_layouts
     return Inspection(data | {
         "family": found.family.name, "title": found.family.title, "dialect": found.dialect.name, "prefix": found.prefix,
         "config": config_facts(found.config), "variant": found.variant, "dropped": found.dropped,
         "layouts": layouts, "not_layouts": not_layouts,
         "canonical": canonical_digest(found.canonical, tensors) if digest else None,
     })
+
+
+def _otherwise(checkpoint: Checkpoint, found: Fit, prefix: str | None) -> Iterator[Fit]:
+    """The same file as families that stand for many architectures read it, for layouts that are theirs alone."""
+    for family in families():
+        if family.members and family.name != found.family.name:
+            other = recognise(checkpoint.specs, families(), what=checkpoint.path.name, prefix=prefix,
+                              layout=family.layouts[0].name)
+            if other.family.name == family.name:
+                yield other
 
 
 def _layouts(found: Fit) -> tuple[list[str], dict[str, str]]:

@@ -59,6 +59,9 @@ def resolve(text: str, zoo: Zoo) -> Source:
     """
     text = text.removeprefix("zoo://")
     if model := zoo.find(text):
+        if not model.repo:
+            raise UsageError(f"{model.name} cannot be fetched: {model.note}",
+                             next=f"download it, then zooconv convert FILE --layout {model.layouts[0]}")
         return HubSource(model.repo, model.revision, model.files or FILES, model.name, model)
     if _is_path(text):
         return local(text)

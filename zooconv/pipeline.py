@@ -74,7 +74,7 @@ def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None) -
     fetched, path = (None, source.path) if isinstance(source, LocalSource) else _fetched(source, hub)
     with (open_checkpoint(path, ema=options.ema, key=options.key) as checkpoint,
           auditing(checkpoint.files, wanted=fetched is None) as audit):
-        found = recognise(checkpoint.specs, families(), what=path.name, prefix=options.prefix)
+        found = recognise(checkpoint.specs, families(), what=path.name, prefix=options.prefix, layout=options.layout)
         plan = make_plan(found, chosen_layout(found.family, options.layout), fresh=options.fresh,
                          choices=options.choices)
         yield Preview(source, fetched, checkpoint, audit, found, plan, target, options.recorded)

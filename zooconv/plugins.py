@@ -67,7 +67,7 @@ def chosen_layout(family: Family[Any], name: str) -> Layout:
 
 def provider(family: Family[Any]) -> Plugin:
     """The plugin that a family came from."""
-    return next(plugin for plugin in plugins() if any(f is family for f in plugin.families))
+    return next(plugin for plugin in plugins() if any(f.name == family.name for f in plugin.families))
 
 
 def _load(manager: pluggy.PluginManager, entry: EntryPoint, taken: set[str]) -> Plugin:

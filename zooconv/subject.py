@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zooconv import settings
 from zooconv.checkpoint.open import Checkpoint, open_checkpoint
 from zooconv.errors import CheckFailed, UsageError
-from zooconv.mapping.family import Layout
+from zooconv.mapping.family import Family, Layout
 from zooconv.mapping.fit import Fit, explained, fit
 from zooconv.names import LocalSource, local, resolve
 from zooconv.options import CHOICES, Options
@@ -91,11 +91,11 @@ def _names(what: str, registry: Registry) -> list[str]:
 def _recorded(registry: Registry, name: str, source: Path | None, hub: Hub | None) -> Iterator[Subject]:
     record = registry.records[name]
     path = registry.artifact(record)
-    known = family(record.converter.name)
     with source_of(record, registry, given=source, hub=hub) as origin, open_checkpoint(path) as artifact:
-        ours = read_layout(artifact, known.name, chosen_layout(known, record.layout))
-        found = recognise(origin.specs, families(), what=origin.path.name,
+        found = recognise(origin.specs, families(), what=origin.path.name, layout=record.layout,
                           prefix=record.converter.options.get("prefix"))
+        known = found.family if found.family.name == record.converter.name else family(record.converter.name)
+        ours = read_layout(artifact, known, chosen_layout(known, record.layout))
         yield Subject(path, artifact, ours, origin, found, name, registry)
 
 
@@ -111,13 +111,13 @@ def _converted(what: str, layout: str) -> Iterator[Subject]:
         done = run(local(meant.path), options)
         origin = stack.enter_context(open_checkpoint(meant.path))
         artifact = stack.enter_context(open_checkpoint(done.path))
-        ours = read_layout(artifact, done.preview.found.family.name, done.preview.plan.layout)
+        ours = read_layout(artifact, done.preview.found.family, done.preview.plan.layout)
         yield Subject(meant.path, artifact, ours, origin, done.preview.found)
 
 
-def read_layout(artifact: Checkpoint, name: str, layout: Layout) -> Fit:
+def read_layout(artifact: Checkpoint, known: Family[Any], layout: Layout) -> Fit:
     """An artifact as its layout reads it: under its mount, and as nothing else. Raises CheckFailed."""
-    ours = fit(family(name), layout.body, artifact.specs, layout.mount, layout)
+    ours = fit(known, layout.body, artifact.specs, layout.mount, layout)
     if not ours.exact:
         raise CheckFailed(f"{artifact.path.name} is not what layout {layout.name} holds",
                           why=[str(problem) for problem in explained(ours)[:20]], next="zooconv verify")

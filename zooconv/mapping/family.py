@@ -194,6 +194,11 @@ class Family(Generic[C]):
     makes the reference module of a config: a torch module with the canonical names, whose `outputs(images)` is a dict
     of everything that its tensors take part in. `upstreams` are the packages that it is held against, by name (see
     `zooconv.Upstream`), on images of `image` pixels, height and width, which may depend on the config.
+
+    A family may stand for many architectures that have no naming in common. Then it has no dialects of its own, and its
+    layouts no rules; `members` makes of a file's tensors a family for each architecture that they could be of, called as
+    this one is, with dialects and layouts that have rules. It is asked only where no other family has the file, or has
+    it but not the layout that is asked for.
     """
 
     name: str
@@ -211,6 +216,7 @@ class Family(Generic[C]):
     upstreams: Mapping[str, str] = field(default_factory=dict)
     image: tuple[int, int] | Callable[[C], tuple[int, int]] = (64, 96)
     zoo: Path | None = None
+    members: Callable[[Mapping[str, TensorSpec]], Iterable[Family[C]]] | None = None
 
     def table(self, config: C) -> dict[str, TensorSpec]:
         """The canonical tensors of `config` by name."""

@@ -65,7 +65,7 @@ def prove(family: Family[Any], config: Any, against: str, folder: Path, *,
                          why=[f"{config_text(config)} in them is {config_text(found)}"])
     with open_checkpoint(path) as source, open_checkpoint(done.path) as artifact:
         faults = check_certificate(done.certificate, source, artifact)
-        ours = read_layout(artifact, family.name, done.preview.plan.layout)
+        ours = read_layout(artifact, family, done.preview.plan.layout)
         expected = expect(source.tensors, done.preview.found, against)
         parity = compare(expected, ours, weights_of(ours.canonical, artifact.tensors))
         wrong = list(mutants(family, weights))
