@@ -42,17 +42,18 @@ def _many(family: Any, models: list[Any]) -> None:
         variant = m.variant if m.family == family.name else m.also.variant
         groups.setdefault(variant.split("_")[0].rstrip("0123456789"), []).append((variant, m))
     small = sorted(word for word, group in groups.items() if len(group) < 8)
-    cog.outl(f"\n## Any architecture of {family.title}\n")
+    cog.outl(f"\n## Any architecture of {family.name}\n")
     cog.outl(f"{len(models)} models of {len({v for g in groups.values() for v, _ in g})} architectures, of which those above "
              f"are {sum(m.family != family.name for m in models)}; `zooconv list 'efficientnet*'` shows them. "
-             f"{sum(not m.repo for m in models)} have no copy on the hub.\n")
+             f"{sum(not m.repo for m in models)} have no copy on the hub. Tags of one and the same file count once, and "
+             "answer to both names. By the first word of their names:\n")
     cog.outl("| names | architectures | models | MB | licences of the weights |\n|---|---|---|---|---|")
     rest = [one for word in small for one in groups[word]]
-    for word, group in [*((f"`{w}*`", groups[w]) for w in sorted(groups) if w not in small), ("others", rest)]:
+    for word, group in [*((w, groups[w]) for w in sorted(groups) if w not in small), ("others", rest)]:
         sizes, licenses = [m.mb for _, m in group], sorted({m.license for _, m in group})
         shown = ", ".join(licenses[:4]) + (f" and {len(licenses) - 4} more" if len(licenses) > 4 else "")
         cog.outl(f"| {word} | {len({v for v, _ in group})} | {len(group)} | {min(sizes)} to {max(sizes)} | {shown} |")
-    cog.outl("\nOthers: " + ", ".join(f"`{word}*`" for word in small) + ".")
+    cog.outl("\nOthers: " + ", ".join(small) + ".")
 
 
 def layouts() -> None:

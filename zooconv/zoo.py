@@ -40,6 +40,7 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from zooconv.mapping.family import Family
@@ -135,13 +136,14 @@ def zoo() -> Zoo:
         try:
             mine, no = read_models(one)
             left = list(_left(mine, models, owners)) if one.members else mine
-            for name in (name for model in left for name in model.names):
+            names = [(name, model.name) for model in left for name in model.names]
+            for name, _ in names:
                 if name in owners:
                     raise ValueError(f"{name!r} is a name of {owners[name]}, too")
         except (OSError, ValueError, KeyError, TypeError) as error:
             print(f"warning: the models of family {one.name} are left out: {one.zoo}: {error}", file=sys.stderr)
             continue
-        owners.update((name, model.name) for model in left for name in model.names)
+        owners.update(names)
         models |= {model.name: model for model in left}
         refused |= no
     return Zoo(tuple(models.values()), refused)
@@ -169,26 +171,31 @@ def read_models(family: Family[Any]) -> tuple[list[Model], dict[str, str]]:
     if family.zoo is None:
         return [], {}
     table = tomllib.loads(family.zoo.read_text(encoding="utf-8"))
+    defaults = table.get("defaults", {})
     pixels = {name: (tuple(row["mean"]), tuple(row["std"])) for name, row in table["pixels"].items()}
     models = []
-    listed = _listed(family, table["zoo"]["table"]) if "table" in table["zoo"] else ()
+    listed = _listed(family.zoo.with_name(table["zoo"]["table"])) if "table" in table["zoo"] else ()
     for row in (*table["zoo"].get("models", ()), *listed):
-        full = table.get("defaults", {}) | row
+        full = {**defaults, **row}
         mean, std = pixels[full.pop("pixels")]
-        lists = {key: tuple(full[key]) for key in ("aliases", "files") if key in full}
-        models.append(Model(**(full | lists), family=family.name, mean=mean, std=std))
+        for key in ("aliases", "files"):
+            if key in full:
+                full[key] = tuple(full[key])
+        models.append(Model(**full, family=family.name, mean=mean, std=std))
     return models, table.get("refused", {})
 
 
-def _listed(family: Family[Any], name: str) -> Iterator[dict[str, Any]]:
-    """The rows of the table of that name, beside the family's zoo.toml."""
+def _listed(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a table, as `zoo.toml` would have them."""
     import gzip
 
-    assert family.zoo is not None
-    header, *lines = gzip.decompress(family.zoo.with_name(name).read_bytes()).decode().splitlines()
+    header, *lines = gzip.decompress(path.read_bytes()).decode().splitlines()
     columns = header.split("\t")
     for line in lines:
-        row: dict[str, Any] = dict(zip(columns, line.split("\t"), strict=True))
-        numbers = {key: int(row[key]) for key in ("mb", "input")}
-        lists = {key: row[key].split(" ") for key in ("aliases", "files") if row.get(key)}
-        yield {key: value for key, value in row.items() if value or key == "repo"} | numbers | lists
+        row: dict[str, Any] = {"repo": ""} | {key: cell for key, cell in zip(columns, line.split("\t"), strict=True)
+                                              if cell}
+        row["mb"], row["input"] = int(row["mb"]), int(row["input"])
+        for key in ("aliases", "files"):
+            if key in row:
+                row[key] = row[key].split(" ")
+        yield row

@@ -196,9 +196,9 @@ class Family(Generic[C]):
     `zooconv.Upstream`), on images of `image` pixels, height and width, which may depend on the config.
 
     A family may stand for many architectures that have no naming in common. Then it has no dialects of its own, and its
-    layouts no rules; `members` makes of a file's tensors a family for each architecture that they could be of, called as
-    this one is, with dialects and layouts that have rules. It is asked only where no other family has the file, or has
-    it but not the layout that is asked for.
+    layouts no rules; `members` makes of a file's tensors a family for each architecture that they could be of, called
+    the same, with dialects and layouts of rules. It is asked only where no other family has the file, or where none
+    that has it has the layout that is asked for.
     """
 
     name: str

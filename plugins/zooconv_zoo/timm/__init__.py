@@ -52,8 +52,8 @@ def no_names_in_common(shapes: Any) -> Architecture:
 
 
 FAMILY = Family(
-    name="timm", title="timm architecture", infer=no_names_in_common, tensors=tensors, variants=Variants(), members=members,
-    dialects=[], layouts=layouts(), image=image, zoo=Path(__file__).with_name("zoo.toml"),
+    name="timm", title="timm architecture", infer=no_names_in_common, tensors=tensors, variants=Variants(),
+    members=members, dialects=[], layouts=layouts(), image=image, zoo=Path(__file__).with_name("zoo.toml"),
     backbone="zooconv_zoo.timm.backbone:build", upstreams={"timm": "zooconv_zoo.timm.upstreams:Timm"},
 )
 

@@ -15,7 +15,7 @@ TABLE = Path(__file__).with_name("architectures.txt.gz")
 
 @dataclass(frozen=True)
 class Architecture:
-    """Architectures of timm that keep the very same tensors, and their features: indices, strides in pixels, channels."""
+    """Architectures of timm that keep the very same tensors; of their features, indices, strides, channels."""
 
     architectures: tuple[str, ...]
     out_indices: tuple[int, ...]
@@ -46,7 +46,7 @@ class Entry:
         return (row for row in self.rows if row.fate == KEPT)
 
     def apart(self, amount: int) -> int:
-        """How many tensors too many or too few a file of this amount has: counters and what is dropped may be absent."""
+        """How many tensors too many or too few a file of so many has; counters and what is dropped may be absent."""
         least = sum(row.fate == KEPT and row.kind != COUNTER for row in self.rows)
         return max(least - amount, amount - len(self.rows), 0)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -62,13 +63,11 @@ class TimmBackbone(nn.Module):
     def freeze(self, at: int) -> Self:
         """Let the first parts learn nothing: 1 is all that stands before the stage of res2, 2 that stage, too, …
 
-        Where no feature is called res2, a part is what leads from one feature to the next. Frozen batch norms keep
-        their statistics.
+        Where no feature is called res2, the first feature's stage takes its place. Frozen batch norms keep their
+        statistics.
         """
-        parts = list(self._parts())
-        for tensors in parts[:at]:
-            for tensor in tensors:
-                tensor.requires_grad_(False)
+        for tensor in (tensor for part in list(self._parts())[:at] for tensor in part):
+            tensor.requires_grad_(False)
         return self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
@@ -100,25 +99,13 @@ class TimmBackbone(nn.Module):
     def _parts(self) -> Iterator[list[nn.Parameter]]:
         """The parameters before the first stage, those of it, those of the second, …, in the order of the modules."""
         named = list(self.named_parameters())
-        ends = [self._end(module, named) for module in self.net.feature_info.module_name()]
-        if "res2" in self._shapes:
-            ends = ends[list(self._shapes).index("res2"):]
-            yield [tensor for _, tensor in named[:self._begin(named)]]
-            ends = [self._begin(named), *ends]
-        else:
-            ends = [0, *ends]
-        for start, end in zip(ends, ends[1:], strict=False):
-            yield [tensor for _, tensor in named[start:end]]
-
-    def _begin(self, named: Sequence[tuple[str, nn.Parameter]]) -> int:
-        """How many parameters stand before the module that gives res2."""
-        module = self.net.feature_info.module_name()[list(self._shapes).index("res2")]
-        return next((i for i, (name, _) in enumerate(named) if _under(name, module)), 0)
-
-    @staticmethod
-    def _end(module: str, named: Sequence[tuple[str, nn.Parameter]]) -> int:
-        """How many parameters there are up to a module, with its own."""
-        return max((i + 1 for i, (name, _) in enumerate(named) if _under(name, module)), default=0)
+        modules = self.net.feature_info.module_name()
+        first = list(self._shapes).index("res2") if "res2" in self._shapes else 0
+        start = next((i for i, (name, _) in enumerate(named) if _under(name, modules[first])), 0)
+        ends = [max((i + 1 for i, (name, _) in enumerate(named) if _under(name, module)), default=0)
+                for module in modules[first:]]
+        for before, end in pairwise((0, start, *ends)):
+            yield [tensor for _, tensor in named[before:end]]
 
 
 def _under(name: str, module: str) -> bool:

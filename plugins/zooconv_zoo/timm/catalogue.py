@@ -39,7 +39,8 @@ PIXELS = {
 class Features(NamedTuple):
     """What `features_only` makes of an architecture: how it names tensors, its features, and every tensor's fate.
 
-    `indices` are the features that it has when it is not asked for some, of all that it could have; `image` is the height and width of the images that its first tag was trained on.
+    `indices` are the features that it has when it is not asked for some, of all that it could have; `image` is the
+    height and width of the images that its first tag was trained on.
     """
 
     wrap: str
@@ -62,7 +63,7 @@ def facts(timm: Any, tag: str) -> dict[str, str]:
     notes = [f"trained on images of {height} x {width}, height and width"] if height != width else []
     if not cfg.hf_hub_id:
         notes.append(f"timm has no copy of it on the hub; it is at {cfg.url}")
-    return {"name": tag, "variant": tag.split(".")[0], "repo": cfg.hf_hub_id or "", "input": str(height),
+    return {"name": tag, "variant": tag.partition(".")[0], "repo": cfg.hf_hub_id or "", "input": str(height),
             "pixels": PIXELS[tuple(cfg.mean), tuple(cfg.std)], "license": cfg.license or "unknown",
             "note": "; ".join(notes)}
 
@@ -91,7 +92,8 @@ def features(timm: Any, architecture: str, whole: Mapping[str, Row]) -> Features
         under = any(f"{row.name}.".startswith(f"{head}.") for head in heads)
         rows.append(row._replace(fate=KEPT if row.name in names else CLASSIFIER if under else UNUSED))
     info = model.feature_info
-    return Features(_wrap(names), tuple(info.out_indices), tuple(info.reduction()), tuple(info.channels()), cfg.input_size[1:], tuple(rows))
+    return Features(_wrap(names), tuple(info.out_indices), tuple(info.reduction()), tuple(info.channels()),
+                    cfg.input_size[1:], tuple(rows))
 
 
 @contextmanager
@@ -101,7 +103,7 @@ def _watching(timm: Any) -> Iterator[dict[int, list[str]]]:
 
     seen: dict[int, list[str]] = {}
     kept: list[Any] = []  # so that no identity is used twice
-    wrappers = [_features.FeatureDictNet, _features.FeatureHookNet, _features.FeatureGetterNet]
+    wrappers: list[Any] = [_features.FeatureDictNet, _features.FeatureHookNet, _features.FeatureGetterNet]
     inits = [wrapper.__init__ for wrapper in wrappers]
 
     def watched(init: Any) -> Any:
@@ -162,7 +164,8 @@ def _size(rows: Iterable[Row]) -> int:
 
 def made(timm: Any) -> tuple[str, str]:
     """Both tables as texts: every model is built once, without values."""
-    models, wholes = ["\t".join(COLUMNS)], {}
+    models = ["\t".join(COLUMNS)]
+    wholes: dict[str, dict[str, Row]] = {}
     sizes: dict[tuple[str, int], int] = {}
     for tag in tags(timm):
         row, cfg = facts(timm, tag), timm.get_pretrained_cfg(tag)

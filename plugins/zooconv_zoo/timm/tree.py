@@ -24,7 +24,7 @@ FLOAT, WHOLE, COUNTER = "", "i", "#"
 
 
 class Row(NamedTuple):
-    """A tensor: its name, its shape, what it counts (FLOAT, WHOLE or COUNTER) and its fate (KEPT, UNUSED, CLASSIFIER)."""
+    """A tensor: its name, its shape, its kind (FLOAT, WHOLE or COUNTER) and its fate (KEPT, UNUSED or CLASSIFIER)."""
 
     name: str
     shape: Shape

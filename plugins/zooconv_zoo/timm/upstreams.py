@@ -51,5 +51,6 @@ class Timm(Upstream):
         return seen
 
 
-def _note(seen: dict[str, Tensor], name: str, feature: Tensor) -> None:
-    seen[name] = feature.clone()  # what comes next may work in place
+def _note(seen: dict[str, Tensor], name: str, feature: Tensor | tuple[Tensor, ...]) -> None:
+    """A module may hand on tokens beside its map. What comes next may work in place."""
+    seen[name] = (feature[0] if isinstance(feature, tuple) else feature).clone()
