@@ -12,16 +12,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support import DATA, specs
-from toy import PLAIN, SEPARATE, TOY
+from support import DATA
+from toy import PLAIN, TOY
 from zooconv_zoo.timm import FAMILY, member
 from zooconv_zoo.timm.architectures import by_name
 from zooconv_zoo.timm.backbone import TimmBackbone, names
 from zooconv_zoo.timm.catalogue import MODELS, full, stale
 from zooconv_zoo.timm.tree import CLASSIFIER, COUNTER, FLOAT, KEPT, UNUSED, WHOLE, Row, read, write
 
-from zooconv import CheckFailed, Dialect, convert, keep, rename
-from zooconv.mapping.fit import fit
+from zooconv import CheckFailed, Dialect, UsageError, convert, fetch_convert, open_checkpoint, rename
+from zooconv.certificate import certificate_path, check_certificate, read_certificate
 from zooconv.mapping.plan import make_plan
 from zooconv.plugins import chosen_layout, families
 from zooconv.recognise import recognise
@@ -105,7 +105,8 @@ def test_features_are_those_of_the_whole_model_and_wrong_conversions_are_caught(
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda p: p.name.removesuffix(".json.gz"))
 def test_a_layout_is_what_the_projects_class_holds(path):
     wanted = json.loads(gzip.decompress(path.read_bytes()))
-    made = {t.name: (list(t.shape), DTYPES[t.dtype].torch) for t in planned(wanted["variant"], wanted["layout"]).targets}
+    targets = planned(wanted["variant"], wanted["layout"]).targets
+    made = {t.name: (list(t.shape), DTYPES[t.dtype].torch) for t in targets}
     assert made == {name: (key["shape"], key["dtype"]) for name, key in wanted["keys"].items()}
 
 
@@ -176,6 +177,32 @@ def test_a_stranger_may_stand_for_many_architectures():
     assert (found.family.name, found.dialect.name) == ("many", "shouting")
     with pytest.raises(CheckFailed):
         recognise(canonical, [many], what="x")
+
+
+def test_a_model_that_others_refuse_by_name_is_not_read_by_them(work, local_hub, hub_client):
+    """A resnetaa50 has a ResNet-50's tensors, and pools where that one has strides."""
+    file = save_safetensors(work / "x.safetensors", {n: random_tensor(s) for n, s in whole("resnetaa50").items()})
+    local_hub.add("timm/resnetaa50.a1h_in1k", {"model.safetensors": file})
+    done = fetch_convert("resnetaa50.a1h_in1k", hub=hub_client)
+    assert (done.data["family"], done.data["layout"]) == ("timm", "d2")
+    assert "other layouts do not hold it: " in done.data["mind"][1]
+    with pytest.raises(UsageError, match="has no layout 'maskdino'"):
+        fetch_convert("resnetaa50.a1h_in1k", hub=hub_client, layout="maskdino")
+    assert convert(file, layout="maskdino").data["family"] == "resnet"
+
+
+def check_certificate_of(work, layout):
+    artifact = work / "weights" / f"convnext_atto.d2_in1k_{layout}.pth"
+    with open_checkpoint(work / "x.safetensors") as source, open_checkpoint(artifact) as made:
+        return check_certificate(read_certificate(certificate_path(artifact)), source, made)
+
+
+def test_a_model_by_name_becomes_a_layout_of_either_family(work, local_hub, hub_client):
+    file = save_safetensors(work / "x.safetensors", {n: random_tensor(s) for n, s in whole("convnext_atto").items()})
+    local_hub.add("timm/convnext_atto.d2_in1k", {"model.safetensors": file})
+    for layout, family in (("maskdino", "convnext"), ("detrex-timm", "timm")):
+        assert fetch_convert("convnext_atto.d2_in1k", hub=hub_client, layout=layout).data["family"] == family
+    assert [check_certificate_of(work, name) for name in ("maskdino", "detrex-timm")] == [[], []]
 
 
 # -- the tables ------------------------------------------------------------------------------------------------------

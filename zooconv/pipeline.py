@@ -22,7 +22,7 @@ from zooconv.mapping.plan import make_plan
 from zooconv.names import HubSource, LocalSource, Source, local, resolve
 from zooconv.options import Options
 from zooconv.place import object_to, place
-from zooconv.plugins import chosen_layout, families
+from zooconv.plugins import chosen_layout, families, family
 from zooconv.pump import Watching
 from zooconv.recognise import recognise
 from zooconv.registry import Registry, update
@@ -74,7 +74,8 @@ def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None) -
     fetched, path = (None, source.path) if isinstance(source, LocalSource) else _fetched(source, hub)
     with (open_checkpoint(path, ema=options.ema, key=options.key) as checkpoint,
           auditing(checkpoint.files, wanted=fetched is None) as audit):
-        found = recognise(checkpoint.specs, families(), what=path.name, prefix=options.prefix, layout=options.layout)
+        readers = [family(source.model.family)] if source.model and source.model.alone else families()
+        found = recognise(checkpoint.specs, readers, what=path.name, prefix=options.prefix, layout=options.layout)
         plan = make_plan(found, chosen_layout(found.family, options.layout), fresh=options.fresh,
                          choices=options.choices)
         yield Preview(source, fetched, checkpoint, audit, found, plan, target, options.recorded)

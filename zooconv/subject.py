@@ -18,7 +18,7 @@ from zooconv.names import LocalSource, local, resolve
 from zooconv.options import CHOICES, Options
 from zooconv.origin import source_of
 from zooconv.pipeline import run
-from zooconv.plugins import chosen_layout, families, family
+from zooconv.plugins import chosen_layout, family
 from zooconv.recognise import recognise
 from zooconv.registry import Record, Registry, update
 from zooconv.zoo import zoo
@@ -92,10 +92,9 @@ def _recorded(registry: Registry, name: str, source: Path | None, hub: Hub | Non
     record = registry.records[name]
     path = registry.artifact(record)
     with source_of(record, registry, given=source, hub=hub) as origin, open_checkpoint(path) as artifact:
-        found = recognise(origin.specs, families(), what=origin.path.name, layout=record.layout,
+        found = recognise(origin.specs, [family(record.converter.name)], what=origin.path.name,
                           prefix=record.converter.options.get("prefix"))
-        known = found.family if found.family.name == record.converter.name else family(record.converter.name)
-        ours = read_layout(artifact, known, chosen_layout(known, record.layout))
+        ours = read_layout(artifact, found.family, chosen_layout(found.family, record.layout))
         yield Subject(path, artifact, ours, origin, found, name, registry)
 
 

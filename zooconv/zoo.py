@@ -58,7 +58,8 @@ class Known(NamedTuple):
 class Model:
     """A pretrained model that the zoo knows by name.
 
-    `also` is what it is to a family that stands for many architectures, beside its own.
+    `also` is what it is to a family that stands for many architectures, beside its own. `alone`: other families have
+    said that they cannot hold it, and must not read its file, in which they may see nothing strange.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Model:
     revision: str = "main"
     files: tuple[str, ...] = ()
     also: Known | None = None
+    alone: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,11 +110,12 @@ class Zoo:
         return {name: model for model in self.models for name in model.names}
 
     def find(self, name: str) -> Model | None:
-        """The model of that name; what its note says of other layouts comes from those who refuse it."""
+        """The model of that name. One that other families refuse has it alone, and says why."""
         model = self._names.get(name)
         if model is None or (why := self.refusal(model.name)) is None:
             return model
-        return replace(model, note="; ".join(filter(None, [model.note, f"other layouts do not hold it: {why}"])))
+        note = "; ".join(filter(None, [model.note, f"other layouts do not hold it: {why}"]))
+        return replace(model, note=note, alone=True)
 
     def matching(self, glob: str) -> list[Model]:
         """The models that a shell pattern names, by any of their names."""

@@ -132,7 +132,8 @@ def main(arguments: list[str] | None = None) -> int:
                 print(one.text, flush=True)
     if asked.write:
         about = {one.family for one in found}
-        write_text(asked.write, page(found, [f for f in families() if not f.members and (f.title in about or not asked.what)]))
+        walked = [f for f in families() if not f.members and (f.title in about or not asked.what)]
+        write_text(asked.write, page(found, walked))
     return 0 if all(one.holds for one in found) else 1
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from zooconv import Upstream, import_package
@@ -20,35 +21,37 @@ class Timm(Upstream):
     dialect: ClassVar[str] = "timm"
 
     def build(self, config: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
-        timm = import_package("timm")
-        model: nn.Module = timm.create_model(config.architectures[0])
-        features = timm.create_model(config.architectures[0], features_only=True)
-        self._places = {index: (info["module"], info.get("hook_type", "forward"))
-                        for index, info in zip(features.feature_info.out_indices,
-                                               features.feature_info.get_dicts(), strict=True)}
-        self._getter = hasattr(features, "model") and hasattr(model, "forward_intermediates")
+        self._name = config.architectures[0]
+        model: nn.Module = import_package("timm").create_model(self._name)
         return model
 
     def outputs(self, module: nn.Module, images: Tensor) -> dict[str, Tensor]:
-        if self._getter:
+        with torch.device("meta"):
+            features = import_package("timm").create_model(self._name, features_only=True)
+        indices = features.feature_info.out_indices
+        if hasattr(features, "model"):  # a FeatureGetterNet asks the model itself
             whole: Any = module
-            indices = list(self._places)
-            _, features = whole.forward_intermediates(images, indices=indices)
-            return {f"features.{i}": feature for i, feature in zip(indices, features, strict=True)}
-        seen: dict[str, Tensor] = {}
-        modules = dict(module.named_modules())
-        hooks = []
-        for index, (name, kind) in self._places.items():
-            note = partial(_note, seen, f"features.{index}")
-            hooks.append(modules[name].register_forward_pre_hook(lambda m, given, note=note: note(given[0]))
-                         if kind == "forward_pre" else
-                         modules[name].register_forward_hook(lambda m, given, made, note=note: note(made)))
-        try:
-            module(images)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return seen
+            _, found = whole.forward_intermediates(images, indices=list(indices))
+            return {f"features.{i}": feature for i, feature in zip(indices, found, strict=True)}
+        return _seen(module, images, dict(zip(indices, features.feature_info.get_dicts(), strict=True)))
+
+
+def _seen(module: nn.Module, images: Tensor, places: Mapping[int, Mapping[str, Any]]) -> dict[str, Tensor]:
+    """What passes by these places, after their module or, where that is said, before it."""
+    seen: dict[str, Tensor] = {}
+    modules, hooks = dict(module.named_modules()), []
+    for index, place in places.items():
+        note, there = partial(_note, seen, f"features.{index}"), modules[place["module"]]
+        if place.get("hook_type") == "forward_pre":
+            hooks.append(there.register_forward_pre_hook(lambda m, given, note=note: note(given)))
+        else:
+            hooks.append(there.register_forward_hook(lambda m, given, made, note=note: note(made)))
+    try:
+        module(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
 
 
 def _note(seen: dict[str, Tensor], name: str, feature: Tensor | tuple[Tensor, ...]) -> None:
