@@ -176,10 +176,10 @@ def fixtures() -> None:
 
 def kit() -> None:
     """The modules of the test kit, and their functions for plugin authors."""
-    from zooconv.testing import checkpoints, conformance, hub, mutation, prove
+    from zooconv.testing import checkpoints, conformance, hub, mutation, prove, prove_members
 
-    shown = {conformance: ["assert_family", "checks"], mutation: ["mutants", "score"], prove: ["prove"], hub: ["LocalHub"],
-             checkpoints: ["random_weights", "lively_weights", "spelled", "save_pth", "save_safetensors"]}
+    shown = {conformance: ["assert_family", "checks"], mutation: ["mutants", "score"], prove: ["prove"],
+             prove_members: ["prove_member"], hub: ["LocalHub"], checkpoints: ["random_weights", "lively_weights", "spelled", "save_pth", "save_safetensors"]}
     cog.outl("| module | | |\n|---|---|---|")
     for module, names in shown.items():
         for name in names:

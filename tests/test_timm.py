@@ -33,7 +33,7 @@ from zooconv.upstream import code
 from zooconv.zoo import zoo
 
 SMALL = "mobilenetv3_small_050"
-MANIFESTS = sorted((DATA / "manifests-timm").glob("*.json.gz"))
+MANIFESTS = sorted((DATA / "manifests" / "timm").glob("*.json.gz"))
 # One of each way in which timm names features, and of each kind of tensor that is rare.
 KINDS = ["resnet18", "convnext_atto", "densenet121", "efficientnet_b0", "mobilenetv3_small_050", "hrnet_w18_small",
          "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "pit_ti_224", "coat_lite_tiny", "efficientformer_l1",
@@ -258,6 +258,13 @@ def test_every_tag_is_in_the_zoo_with_what_it_can_become(timm):
         assert (model.mean, model.std, model.input) == (cfg.mean, cfg.std, cfg.input_size[1]), tag
         assert (model.license, model.mb > 0) == (cfg.license or "unknown", True), tag
         assert {"timm", "detrex-timm"} <= set(model.layouts), tag
+
+
+def test_without_the_families_that_have_some_of_them_all_models_are_timms(zooconv):
+    env = {"ZOOCONV_DISABLE_PLUGINS": "vit,convnext"}
+    done = zooconv("list", "vit_base_patch16_clip_quickgelu_224.openai", "--json", env=env)
+    assert done.err == ""
+    assert [(m["family"], m["repo"]) for m in done.json] == [("timm", "timm/vit_base_patch16_clip_224.openai")]
 
 
 def test_the_tables_are_small():

@@ -138,7 +138,7 @@ def zoo() -> Zoo:
     for one in sorted(families(), key=lambda family: family.members is not None):
         try:
             mine, no = read_models(one)
-            left = list(_left(mine, models, owners)) if one.members else mine
+            left = _left(mine, models, owners) if one.members else mine
             names = [(name, model.name) for model in left for name in model.names]
             for name, _ in names:
                 if name in owners:
@@ -152,18 +152,25 @@ def zoo() -> Zoo:
     return Zoo(tuple(models.values()), refused)
 
 
-def _left(wide: Iterable[Model], models: dict[str, Model], owners: dict[str, str]) -> Iterator[Model]:
-    """Those of a family of many architectures that no other family has; the others' owners are told of it."""
+def _left(wide: Iterable[Model], models: dict[str, Model], owners: dict[str, str]) -> list[Model]:
+    """Those of a family of many architectures that no other family has; the others' owners are told of it.
+
+    Two of one repository are one model, which answers to both names.
+    """
+    left: dict[str, Model] = {}
     for model in wide:
         owner = owners.get(model.repo) or owners.get(model.name)
-        if owner is None:
-            yield model
+        known = models if owner is not None else left
+        key = owner if owner is not None else model.repo or model.name
+        if (mine := known.get(key)) is None:
+            left[key] = model
             continue
-        mine = models[owner]
         new = tuple(name for name in (model.name, *model.aliases) if name not in owners)
-        owners.update(dict.fromkeys(new, owner))
-        also = mine.also or Known(model.family, model.variant)
-        models[owner] = replace(mine, also=also, aliases=mine.aliases + new)
+        also = mine.also or Known(model.family, model.variant) if known is models else None
+        known[key] = replace(mine, also=also, aliases=mine.aliases + new)
+        if known is models:
+            owners.update(dict.fromkeys(new, key))
+    return list(left.values())
 
 
 def read_models(family: Family[Any]) -> tuple[list[Model], dict[str, str]]:
