@@ -216,7 +216,7 @@ class Family(Generic[C]):
     upstreams: Mapping[str, str] = field(default_factory=dict)
     image: tuple[int, int] | Callable[[C], tuple[int, int]] = (64, 96)
     zoo: Path | None = None
-    members: Callable[[Mapping[str, TensorSpec]], Iterable[Family[C]]] | None = None
+    members: Members | None = None
 
     def table(self, config: C) -> dict[str, TensorSpec]:
         """The canonical tensors of `config` by name."""
@@ -240,6 +240,9 @@ class Family(Generic[C]):
     @property
     def layout_names(self) -> tuple[str, ...]:
         return tuple(name for layout in self.layouts for name in layout.names)
+
+
+Members = Callable[[Mapping[str, TensorSpec]], Iterable[Family[Any]]]
 
 
 def config_facts(config: Any) -> dict[str, Any]:
