@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types docs docs-check prove bench zoo verify clean
+.PHONY: help setup demo test test-slow lint types docs docs-check prove catalogue catalogue-check bench zoo verify clean
 
 ##@ First steps
 help: ## Show this help
@@ -63,8 +63,15 @@ docs: setup ## Write the generated parts of the documentation anew
 docs-check: setup ## Check that the generated parts of the documentation are fresh
 	$(BIN)/python -m cogapp --check -I docs README.md docs/*.md docs/*/*.md
 
-prove: setup ## Prove every family at full size, with random weights, and write docs/proofs.md
+prove: setup ## Prove every family at full size, with random weights, and write docs/proofs.md; then all of timm
 	$(BIN)/python -m zooconv.testing.prove --write docs/proofs.md $(ARGS)
+	$(BIN)/python -m zooconv.testing.prove_members --road 12
+
+catalogue: setup ## Write the tables of timm's models and architectures anew, from the timm that is installed
+	$(BIN)/python -m zooconv_zoo.timm.catalogue
+
+catalogue-check: setup ## Check that the table of timm's models is fresh
+	$(BIN)/python -m zooconv_zoo.timm.catalogue --check
 
 bench: setup ## Measure speed and memory, and write benchmarks/README.md
 	$(BIN)/python benchmarks/run.py

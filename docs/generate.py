@@ -19,7 +19,7 @@ def models() -> None:
     from zooconv.plugins import families
     from zooconv.zoo import zoo
 
-    for family in _official(families()):
+    for family in _official(families(), many=False):
         cog.outl(f"\n## {family.title}\n")
         cog.outl("| name | variant | input | MB | licence of the weights | source | also called |")
         cog.outl("|---|---|---|---|---|---|---|")
@@ -28,9 +28,33 @@ def models() -> None:
                 link = f"[{m.repo}](https://huggingface.co/{m.repo})"
                 also = ", ".join(f"`{alias}`" for alias in m.aliases)
                 cog.outl(f"| `{m.name}` | {m.variant} | {m.input} | {m.mb} | {m.license} | {link} | {also} |")
+    for family in _official(families()):
+        if family.members:
+            _many(family, [m for m in zoo().models if family.name in (m.family, m.also and m.also.family)])
     cog.outl("\nRefused, because no layout can hold them:\n")
     for glob, reason in zoo().refused.items():
         cog.outl(f"- `{glob}`: {reason}.")
+
+
+def _many(family: Any, models: list[Any]) -> None:
+    """Those of a family that stands for many architectures, by the first word of their names."""
+    groups: dict[str, list[Any]] = {}
+    for m in models:
+        variant = m.variant if m.family == family.name else m.also.variant
+        groups.setdefault(variant.split("_")[0].rstrip("0123456789"), []).append((variant, m))
+    small = sorted(word for word, group in groups.items() if len(group) < 8)
+    cog.outl(f"\n## Any architecture of {family.name}\n")
+    cog.outl(f"{len(models)} models of {len({v for g in groups.values() for v, _ in g})} architectures, of which those above "
+             f"are {sum(m.family != family.name for m in models)}; `zooconv list 'efficientnet*'` shows them. "
+             f"{sum(not m.repo for m in models)} have no copy on the hub. Tags of one and the same file count once, and "
+             "answer to both names. By the first word of their names:\n")
+    cog.outl("| names | architectures | models | MB | licences of the weights |\n|---|---|---|---|---|")
+    rest = [one for word in small for one in groups[word]]
+    for word, group in [*((w, groups[w]) for w in sorted(groups) if w not in small), ("others", rest)]:
+        sizes, licenses = [m.mb for _, m in group], sorted({m.license for _, m in group})
+        shown = ", ".join(licenses[:4]) + (f" and {len(licenses) - 4} more" if len(licenses) > 4 else "")
+        cog.outl(f"| {word} | {len({v for v, _ in group})} | {len(group)} | {min(sizes)} to {max(sizes)} | {shown} |")
+    cog.outl("\nOthers: " + ", ".join(small) + ".")
 
 
 def layouts() -> None:
@@ -112,7 +136,7 @@ def dialects() -> None:
     """The tables of rules, as their authors wrote them."""
     from zooconv.plugins import families
 
-    for family in _official(families()):
+    for family in _official(families(), many=False):
         cog.outl(f"\n## Dialects of {family.title}")
         for dialect in family.dialects:
             cog.outl(f"\n### {dialect.name}\n\n```")
@@ -216,10 +240,10 @@ def fixtures() -> None:
 
 def kit() -> None:
     """The modules of the test kit, and their functions for plugin authors."""
-    from zooconv.testing import checkpoints, conformance, hub, mutation, prove
+    from zooconv.testing import checkpoints, conformance, hub, mutation, prove, prove_members
 
-    shown = {conformance: ["assert_family", "checks"], mutation: ["mutants", "score"], prove: ["prove"], hub: ["LocalHub"],
-             checkpoints: ["random_weights", "lively_weights", "spelled", "save_pth", "save_safetensors"]}
+    shown = {conformance: ["assert_family", "checks"], mutation: ["mutants", "score"], prove: ["prove"],
+             prove_members: ["prove_member"], hub: ["LocalHub"], checkpoints: ["random_weights", "lively_weights", "spelled", "save_pth", "save_safetensors"]}
     cog.outl("| module | | |\n|---|---|---|")
     for module, names in shown.items():
         for name in names:
@@ -249,5 +273,5 @@ def source(path: str, language: str = "python") -> None:
     cog.outl("```")
 
 
-def _official(families: Any) -> list[Any]:
-    return [f for f in families if f.name != "vgg"]
+def _official(families: Any, *, many: bool = True) -> list[Any]:
+    return [f for f in families if f.name != "vgg" and (many or not f.members)]

@@ -16,7 +16,7 @@ from zooconv.testing.mutation import mutants
 from zooconv.testing.proofs import read_page
 from zooconv.testing.prove import main, prove
 
-FAMILIES = plugins.families()
+FAMILIES = [family for family in plugins.families() if not family.members]
 ALL = [(family, check) for family in FAMILIES for check in checks(family)]
 
 

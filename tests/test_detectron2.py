@@ -37,7 +37,7 @@ from zooconv.zoo import zoo
 REAL = find_spec("detectron2") is not None
 DOUBLES = Path(__file__).parent / "doubles"
 CONFIGS = ROOT / "docs" / "detectron2" / "configs"
-WITH_A_MODULE = [f for f in families() if f.backbone and f.zoo]
+WITH_A_MODULE = [f for f in families() if f.backbone and f.zoo and not f.members]
 MODELS = sorted(CONFIGS.glob("mask_rcnn_*.yaml"))
 
 
@@ -132,6 +132,17 @@ def test_its_layouts_hold_every_tensor_of_the_module_and_nothing_else(d2, known,
     plan = make_plan(whole, chosen_layout(known, layout))
     places = {MOUNTS[layout] + name: tuple(t.shape) for name, t in without_counters(toy(d2, known)).items()}
     assert {t.name: t.shape for t in plan.targets} == places
+
+
+def test_any_architecture_of_timm_is_a_backbone_by_its_name(d2):
+    net = d2.zooconv.backbone("timm", "mobilenetv3_small_050", drop_path=0.1)
+    assert (type(net).__name__, "ZooTimm" in d2.modeling.BACKBONE_REGISTRY) == ("ZooTimm", True)
+    assert isinstance(net, d2.modeling.Backbone)
+    features = net.eval()(torch.randn(1, 3, 64, 96))
+    assert {name: (f.shape[1], 64 // f.shape[2]) for name, f in features.items()} == {
+        name: (shape.channels, shape.stride) for name, shape in net.output_shape().items()}
+    with pytest.raises(UsageError, match="has no variant 'mobilenet_v9'"):
+        d2.zooconv.backbone("timm", "mobilenet_v9")
 
 
 # -- one, closely ------------------------------------------------------------------------------------------------------

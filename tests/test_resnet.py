@@ -304,7 +304,7 @@ def test_heads_of_self_supervised_training_are_dropped(head):
 ])
 def test_what_a_detectron2_resnet_cannot_hold_is_refused_with_the_reason(name, word, timm):
     with pytest.raises(CheckFailed, match="not a ResNet that its Detectron2 layouts can hold") as caught:
-        recognised(on_meta(timm.create_model, name))
+        recognised(on_meta(timm.create_model, name), layout="fpn")
     assert word in caught.value.why[0]
 
 
@@ -330,13 +330,16 @@ def test_a_regnet_of_transformers_is_not_taken_for_a_resnet(kind):
 
 
 @pytest.mark.parametrize("name", ["resnetaa50", "resnetblur50"])
-def test_what_only_its_name_tells_apart_is_refused_by_name(name, timm):
+def test_what_only_its_name_tells_apart_is_no_resnet_by_name(name, timm):
     """Pooled or blurred strides hold no tensors: the file is a ResNet-50's, and only the zoo knows better."""
     assert recognised(on_meta(timm.create_model, name)).variant == "50"
     tag = next(iter(timm.list_pretrained(f"{name}.*")))
     for typed in (tag, f"timm/{tag}"):
-        with pytest.raises(UsageError, match="is refused"):
-            resolve(typed, zoo())
+        model = resolve(typed, zoo()).model
+        assert (model.family, model.alone) == ("timm", True)
+        assert "maskdino" not in model.layouts
+    with pytest.raises(UsageError, match="is refused"):
+        resolve(f"timm/{tag}@main", zoo())
 
 
 def test_three_stages_are_no_resnet():

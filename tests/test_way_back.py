@@ -90,7 +90,7 @@ def test_filled_from_the_original_it_is_a_file_that_the_upstream_loads_strictly(
     model = randomised(upstream)
     original = upstream.save(model, work)
     path, state = trained(original, "mask2former")
-    done = convert(path, layout=upstream.dialect, fill_from=str(original), drop_trained=True, **QUIET)
+    done = convert(path, to=upstream.dialect, fill_from=str(original), drop_trained=True, **QUIET)
     loaded = loads_strictly(upstream, done.path)
     before = model.state_dict()
     assert {name: t.shape for name, t in loaded.items()} == {name: t.shape for name, t in before.items()}
@@ -105,7 +105,7 @@ def test_filled_from_the_original_it_is_a_file_that_the_upstream_loads_strictly(
 def test_without_the_original_just_that_is_missing_which_is_told(work):
     model = randomised(TimmConvNeXt)
     path, _ = trained(TimmConvNeXt.save(model, work), "mask2former")
-    done = convert(path, layout="timm", drop_trained=True, load_check=False)
+    done = convert(path, to="timm", drop_trained=True, load_check=False)
     loaded = TimmConvNeXt.build().load_state_dict(load_file(done.path), strict=False)
     told = {*done.data["missing"], *(name for name in loaded.missing_keys if name.startswith("head.fc."))}
     assert (set(loaded.missing_keys), loaded.unexpected_keys) == (told, [])
@@ -118,7 +118,7 @@ def test_a_bare_file_is_what_transformers_loads_into_a_model_without_a_head(work
     """Files on the hub have the names under "convnext."; transformers takes those that have not."""
     package = import_package("transformers")
     original = Transformers.save(randomised(Transformers), work)
-    done = convert(convert(original, layout="d2", **QUIET).path, layout="transformers", **QUIET)
+    done = convert(convert(original, layout="d2", **QUIET).path, to="transformers", **QUIET)
     done.path.rename(work / "model.safetensors")
     _, told = package.ConvNextModel.from_pretrained(work, output_loading_info=True)
     assert not any(told.values()), told
@@ -133,8 +133,8 @@ def test_timms_swin_has_no_index_of_positions_and_so_none_is_written(work):
     save_file(model.state_dict(), work / "swin.safetensors")
     path, state = trained(work / "swin.safetensors", "mask2former")
     assert any(name.endswith("relative_position_index") for name in state)
-    bare = convert(path, layout="timm", drop_trained=True, **QUIET)
-    filled = convert(path, layout="timm", drop_trained=True, fill_from="swin.safetensors", output=work / "whole.pth",
+    bare = convert(path, to="timm", drop_trained=True, **QUIET)
+    filled = convert(path, to="timm", drop_trained=True, fill_from="swin.safetensors", output=work / "whole.pth",
                      **QUIET)
     told = timm.models.swin_transformer.SwinTransformer(**sizes).load_state_dict(load_file(bare.path), strict=False)
     assert told.unexpected_keys == []
@@ -199,7 +199,7 @@ def test_what_a_naming_takes_for_granted_must_be_so(work):
     weights = lively_weights(RESNET, RESNET.toy)
     path = save_pth(work / "resnet.pth", {f"backbone.{name}": array for name, array in weights.items()})
     with pytest.raises(CheckFailed, match="tensors would be lost") as caught:
-        convert(path, layout="caffe2-folded", **QUIET)
+        convert(path, to="caffe2-folded", **QUIET)
     assert "backbone.stem.conv1.norm.running_mean is not 0 everywhere" in caught.value.why
     assert files_in(work) == ["resnet.pth"]
 
@@ -219,7 +219,7 @@ def test_all_that_is_no_backbone_is_named_and_left(small):
     seen = inspect(path)
     assert seen.data["prefix"] == "backbone."
     assert {beside.split(" ")[0] for beside in seen.data["beside"]} == {"optimizer", "scheduler", "iteration"}
-    done = convert(path, layout="timm", drop_trained=True, **QUIET)
+    done = convert(path, to="timm", drop_trained=True, **QUIET)
     assert {name for name, why in done.data["dropped"].items() if why.startswith("outside the backbone")} == set(HEADS)
     assert done.data["source"]["wrapper"] == ["model"]
     assert len(state) == len(done.data["dropped"]) + done.data["artifact"]["tensors"]
@@ -232,7 +232,7 @@ def test_all_that_is_no_backbone_is_named_and_left(small):
 ])
 def test_a_backbone_is_found_under_its_mount(small, layout, beside):
     path, state = trained(small, layout, heads={**HEADS, **dict.fromkeys(beside, (3, 2))})
-    done = convert(path, layout="official", drop_trained=True, **QUIET)
+    done = convert(path, to="official", drop_trained=True, **QUIET)
     stem = next(name for name in state if name.endswith("stages.0.0.dwconv.weight"))
     assert torch.equal(torch_state(done.path)["stages.0.0.dwconv.weight"], state[stem])
     assert set(beside) <= done.data["dropped"].keys()
@@ -245,8 +245,8 @@ def test_a_vitdets_relative_positions_are_known_and_never_lost_in_silence(work):
     axis = dict.fromkeys([f"backbone.net.blocks.{b}.attn.rel_pos_{a}" for b in (0, 1) for a in "hw"], rows)
     path, state = trained(source, "vitdet", heads={"backbone.simfp_2.0.weight": (4, 2, 2, 2), **axis})
     with pytest.raises(CheckFailed, match="4 tensors would be lost: a file in timm names has no place for them"):
-        convert(path, layout="timm", **QUIET)
-    done = convert(path, layout="timm", drop_trained=True, fill_from="vit.safetensors", **QUIET)
+        convert(path, to="timm", **QUIET)
+    done = convert(path, to="timm", drop_trained=True, fill_from="vit.safetensors", **QUIET)
     assert done.data["dropped"]["backbone.simfp_2.0.weight"] == "outside the backbone, which stands under backbone.net."
     assert {name for name, why in done.data["dropped"].items() if "--drop-trained" in why} == set(axis)
     assert load_file(done.path).keys() == load_file(source).keys()
@@ -264,7 +264,7 @@ def test_a_backbone_that_stands_in_two_places_is_found_in_a_whole_model(work):
     weights = lively_weights(RESNET, config)
     source = save_pth(work / "r.pth", spelled(dialect(RESNET, "torchvision"), weights), None)
     path, state = trained(source, "c4")
-    done = convert(path, layout="torchvision", **QUIET)
+    done = convert(path, to="torchvision", **QUIET)
     assert torch.equal(torch_state(done.path, "")["layer4.2.conv3.weight"], state["roi_heads.res5.2.conv3.weight"])
     assert done.data["dropped"].keys() == HEADS.keys()
 
@@ -274,9 +274,9 @@ def test_of_a_student_and_its_teacher_somebody_must_say_which(small):
     path = Path("model_final.pth").resolve()
     state = train(path, {f"{who}.{name}": t for who in ("student", "teacher") for name, t in start.items()})
     with pytest.raises(UsageError, match="can be read in 2 ways") as caught:
-        convert(path, layout="timm", **QUIET)
+        convert(path, to="timm", **QUIET)
     assert caught.value.next == "say which: --prefix teacher.backbone."
-    done = convert(path, layout="timm", prefix="teacher.backbone.", **QUIET)
+    done = convert(path, to="timm", prefix="teacher.backbone.", **QUIET)
     assert torch.equal(load_file(done.path)["stem.0.weight"], state["teacher.backbone.downsample_layers.0.0.weight"])
 
 
@@ -301,7 +301,7 @@ def test_norms_that_were_trained_are_not_lost_without_a_word(small, zooconv):
 
 def test_norms_that_nobody_trained_go_without_a_flag(small):
     path, _ = trained(small, "mask2former", still=tuple(f"norm{i}.{p}" for i in range(4) for p in ("weight", "bias")))
-    done = convert(path, layout="timm", **QUIET)
+    done = convert(path, to="timm", **QUIET)
     assert "added by another layout, still at its start value" in done.data["dropped"].values()
 
 
@@ -315,7 +315,7 @@ def test_norms_that_nobody_trained_go_without_a_flag(small):
 ])
 def test_each_upstream_gets_the_file_that_it_loads(small, spelling, name, key):
     start = convert(small, layout="d2", output=small.with_name("model.pth"), **QUIET)
-    done = convert(start.path, layout=spelling, load_check=spelling == "openmmlab", report=False)
+    done = convert(start.path, to=spelling, load_check=spelling == "openmmlab", report=False)
     assert done.path.name == name
     state = load_file(done.path) if key is None else torch_state(done.path, key)
     assert all(type(t) is torch.Tensor for t in state.values())
@@ -326,15 +326,15 @@ def test_each_upstream_gets_the_file_that_it_loads(small, spelling, name, key):
 
 def test_a_plain_state_dict_says_nothing_of_itself(small):
     """Whatever stood beside its tensors would be an unexpected key."""
-    done = convert(small, layout="torchvision", report=False)
+    done = convert(small, to="torchvision", report=False)
     assert done.data["checks"]["load"] == {"status": "pass"}
     assert all(isinstance(value, torch.Tensor) for value in torch.load(done.path, weights_only=True).values())
 
 
 def test_format_and_output_say_otherwise(small):
     start = convert(small, layout="d2", output=small.with_name("model.pth"), **QUIET)
-    assert torch_state(convert(start.path, layout="timm", format="pth", **QUIET).path, "").keys() >= {"stem.0.weight"}
-    done = convert(start.path, layout="official", output=small.with_name("mine.safetensors"), **QUIET)
+    assert torch_state(convert(start.path, to="timm", format="pth", **QUIET).path, "").keys() >= {"stem.0.weight"}
+    done = convert(start.path, to="official", output=small.with_name("mine.safetensors"), **QUIET)
     assert load_file(done.path).keys() >= {"stages.0.0.gamma"}
 
 
@@ -351,7 +351,7 @@ def test_a_dialect_says_how_its_files_are_kept_or_its_project_does():
 def filled(small):
     """A trained checkpoint as timm's file again, on the command line's road."""
     path, _ = trained(small, "mask2former")
-    return convert(path, layout="timm", fill_from=str(small), drop_trained=True, name="again", load_check=False)
+    return convert(path, to="timm", fill_from=str(small), drop_trained=True, name="again", load_check=False)
 
 
 def test_what_came_from_the_original_is_told_and_recorded(filled, small):
@@ -399,7 +399,7 @@ def test_its_card_and_its_parity_are_had_as_of_any_artifact(filled):
 def test_the_original_may_be_on_the_hub(small, local_hub, work):
     path, _ = trained(small, "mask2former")
     local_hub.add("timm/convnext_tiny.fb_in22k", {"model.safetensors": small})
-    options = Options(layout="timm", fill_from="convnext_tiny_22k", drop_trained=True, **QUIET)
+    options = Options(to="timm", fill_from="convnext_tiny_22k", drop_trained=True, **QUIET)
     done = run(local(path), options, hub=Hub(local_hub.url, work / "cache"))
     assert done.record.filled.repo == "timm/convnext_tiny.fb_in22k"
     assert load_file(done.path).keys() == load_file(small).keys()
@@ -419,7 +419,7 @@ def test_nothing_else_is_taken_of_an_original(small, weights, what, told):
     other = save_safetensors(small.with_name("other.safetensors"), tensors)
     before = files_in(small.parent)
     with pytest.raises(CheckFailed, match=told):
-        convert(path, layout="timm", fill_from=str(other), drop_trained=True, **QUIET)
+        convert(path, to="timm", fill_from=str(other), drop_trained=True, **QUIET)
     assert files_in(small.parent) == before
 
 
@@ -429,7 +429,7 @@ def test_what_was_folded_away_is_not_filled_in_again(work):
     source = save_safetensors(work / "vit.safetensors", spelled(dialect(VIT, "timm"), lively_weights(VIT, config)))
     path, _ = trained(source, "vitdet", heads={})
     with pytest.raises(CheckFailed, match="cannot have come from") as caught:
-        convert(path, layout="timm", fill_from=str(source), **QUIET)
+        convert(path, to="timm", fill_from=str(source), **QUIET)
     assert "ls1.gamma" in caught.value.why[-1]
 
 
@@ -438,7 +438,7 @@ def test_second_names_are_those_of_the_trained_tensor(work, weights):
     source = save_pth(work / "dinov3.pth", spelled(dialect(CONVNEXT, "dinov3"), weights), None)
     path, state = trained(source, "d2")
     for more in ({}, {"fill_from": str(source)}):
-        done = convert(path, layout="dinov3", output=work / f"back{len(more)}.pth", **more, **QUIET)
+        done = convert(path, to="dinov3", output=work / f"back{len(more)}.pth", **more, **QUIET)
         back = torch_state(done.path, "")
         assert back.keys() == torch_state(source, "").keys()
         assert torch.equal(back["norms.3.weight"], state["backbone.norm.weight"])
@@ -489,8 +489,8 @@ def test_extract_contradicts_whatever_would_change_the_backbone(small, more):
 
 def test_a_config_is_not_told_of_a_file_that_detectron2_does_not_load(small):
     Path("my.yaml").write_text("MODEL: {}\n")
-    with pytest.raises(UsageError, match="--config is for what a Detectron2 project loads"):
-        convert(small, layout="torchvision", config=Path("my.yaml"), **QUIET)
+    with pytest.raises(UsageError, match="--config are for what a Detectron2 project loads"):
+        convert(small, to="torchvision", config=Path("my.yaml"), **QUIET)
     assert Path("my.yaml").read_text() == "MODEL: {}\n"
 
 
@@ -504,7 +504,7 @@ def test_a_member_that_a_naming_has_no_words_for_is_refused(work):
     family = next(f for f in families() if f.name == "regnet")
     source = save_pth(work / "y.pth", spelled(dialect(family, "pycls"), lively_weights(family, family.toy)))
     with pytest.raises(CheckFailed, match="a file in transformers-x names cannot be made of this file") as caught:
-        convert(source, layout="transformers-x", **QUIET)
+        convert(source, to="transformers-x", **QUIET)
     assert "unplaced" in caught.value.why[0]
 
 

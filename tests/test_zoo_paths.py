@@ -115,7 +115,7 @@ def test_the_log_says_the_default_layout_and_the_others(paths, caplog):
     with caplog.at_level(logging.INFO, "zooconv"):
         paths.get_local_path("zoo://someone/net")
     assert "the layout is d2, the default; there are d2, mask2former, maskdino," in caplog.text
-    assert "WEIGHTS: zoo://someone/net@d2" in caplog.text
+    assert 'WEIGHTS: "zoo://someone/net@d2"' in caplog.text
     caplog.clear()
     with caplog.at_level(logging.INFO, "zooconv"):
         paths.get_local_path("zoo://someone/net@maskdino")

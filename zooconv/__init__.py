@@ -25,8 +25,8 @@ _HOME = {
     "zooconv.mapping.flat": ["Flat"],
     "zooconv.mapping.lazy": ["Call", "LazyBackbone", "Named"],
     "zooconv.mapping.requires": ["Pitfall", "Requires"],
-    "zooconv.mapping.rules": ["Dialect", "Files", "compute", "drop", "keep", "merge", "rename", "same_as", "split",
-                              "together"],
+    "zooconv.mapping.rules": ["Dialect", "Drop", "Files", "Rule", "compute", "drop", "keep", "merge", "rename",
+                              "same_as", "split", "together"],
     "zooconv.mapping.ops": ["Op", "around_zeros", "cat", "chain", "constants", "cut", "flatten", "grid", "group_order",
                             "identity", "linear", "permute", "reshape", "square", "transpose", "unfold_order"],
     "zooconv.checkpoint.open": ["open_checkpoint"],
@@ -82,7 +82,9 @@ if TYPE_CHECKING:
     from zooconv.mapping.requires import Pitfall as Pitfall
     from zooconv.mapping.requires import Requires as Requires
     from zooconv.mapping.rules import Dialect as Dialect
+    from zooconv.mapping.rules import Drop as Drop
     from zooconv.mapping.rules import Files as Files
+    from zooconv.mapping.rules import Rule as Rule
     from zooconv.mapping.rules import compute as compute
     from zooconv.mapping.rules import drop as drop
     from zooconv.mapping.rules import keep as keep

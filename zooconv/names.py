@@ -65,6 +65,9 @@ def resolve(text: str, zoo: Zoo) -> Source:
         text = address.model
     name, _, revision = text.partition("@")
     if model := zoo.find(text) or (zoo.find(name) if revision and "/" not in name else None):
+        if not model.repo:
+            raise UsageError(f"{model.name} cannot be fetched: {model.note}",
+                             next=f"download it, then zooconv convert FILE --layout {model.layouts[0]}")
         return HubSource(model.repo, revision or model.revision, model.files or FILES, model.name, model)
     if _is_path(text):
         return local(text)

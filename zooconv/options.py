@@ -26,8 +26,10 @@ class Options:
     `aside` decide nothing of the artifact, nor of its record.
     """
 
-    layout: str = _option("d2", "What is written: the layout of a Detectron2 project (see zooconv layouts), or an "
-                                "upstream's own naming, such as timm.", "--layout", "--to", "-l", group="Target")
+    layout: str = _option("d2", "What the target's Detectron2 project loads; see zooconv layouts.",
+                          "--layout", "-l", group="Target")
+    to: str | None = _option(None, "Write an upstream's own file instead: timm, transformers, torchvision, official …",
+                             "--to", group="Target")
     extract: bool = _option(False, "Write the backbone of a whole model's checkpoint, in the names that it has.",
                             "--extract", group="Target", recorded=True)
     fill_from: str | None = _option(None, "Take what Detectron2 never had, such as the classifier, from the "
@@ -79,8 +81,11 @@ class Options:
     note: str = _option("", "A remark for the registry and the summary.", "--note", group="Record")
 
     def __post_init__(self) -> None:
-        others = {"--to": self.layout != "d2", "--fill-from": self.fill_from is not None,
-                  **{f"--{option}": True for option in self.choices}}
+        if self.to and (self.layout != "d2" or self.config or self.portable):
+            raise UsageError("--to writes an upstream's own file, and --layout, --portable and --config are for what a "
+                             "Detectron2 project loads", next="leave out one or the other")
+        others = {"--layout": self.layout != "d2", "--to": bool(self.to), "--fill-from": bool(self.fill_from),
+                  "--portable": self.portable, **{f"--{option}": True for option in self.choices}}
         if self.extract and (said := [flag for flag, given in others.items() if given]):
             raise UsageError(f"--extract keeps the backbone as it is, which {said[0]} contradicts",
                              next="leave one of them out")
@@ -88,7 +93,7 @@ class Options:
     @property
     def target(self) -> str:
         """The target, in the artifact's name."""
-        return "backbone" if self.extract else self.layout
+        return "backbone" if self.extract else self.to or self.layout
 
     @property
     def choices(self) -> dict[str, Any]:
@@ -112,7 +117,7 @@ class Options:
         typed = []
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.name == "layout" or (value != f.default and not f.metadata["aside"]):
+            if (f.name == "layout" and not self.to) or (value != f.default and not f.metadata["aside"]):
                 yes, _, no = f.metadata["flags"][0].partition("/")
                 typed += [yes if value else no] if isinstance(value, bool) else [yes, str(value)]
         return typed

@@ -30,7 +30,7 @@ from zooconv.options import Options
 from zooconv.original import Original
 from zooconv.page import page
 from zooconv.place import object_to, place
-from zooconv.plugins import chosen_layout, families
+from zooconv.plugins import chosen_layout, chosen_naming, families, family
 from zooconv.pump import Watching
 from zooconv.recognise import recognise
 from zooconv.registry import Registry, update
@@ -84,7 +84,9 @@ def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None) -
     fetched, path = _at_hand(source, hub)
     with (open_checkpoint(path, ema=options.ema, key=options.key) as checkpoint,
           auditing(checkpoint.files, wanted=fetched is None) as audit, _original(options, hub) as original):
-        found = recognise(checkpoint.specs, families(), what=path.name, prefix=options.prefix,
+        readers = [family(source.model.family)] if source.model and source.model.alone else families()
+        found = recognise(checkpoint.specs, readers, what=path.name, prefix=options.prefix,
+                          layout=None if options.to or options.extract else options.layout,
                           layouts_first=options.extract or original is not None)
         layout, like = _target(found, options, original)
         if options.portable:
@@ -100,9 +102,7 @@ def _target(found: Fit, options: Options, original: Original | None) -> tuple[La
     """What is to be written, and the file whose names and shapes it takes over, if it does."""
     if options.extract:
         return found.itself, Like(found)
-    layout = chosen_layout(found.family, options.layout)
-    if options.config and layout.upstream:
-        raise UsageError(f"--config is for what a Detectron2 project loads, and {layout.name} is an upstream's naming")
+    layout = chosen_naming(found.family, options.to) if options.to else chosen_layout(found.family, options.layout)
     return original.like(found.family, layout) if original else (layout, None)
 
 

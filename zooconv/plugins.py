@@ -56,23 +56,38 @@ def family(name: str) -> Family[Any]:
 
 
 def chosen_layout(family: Family[Any], name: str) -> Layout:
-    """What a family can be written as, by any of its names: a layout, or files in an upstream's names.
-
-    Raises UsageError, naming those that there are.
-    """
+    """A family's layout by any of its names. Raises UsageError, naming those that there are."""
     for layout in all_layouts(family):
         if name in layout.names:
             return layout
-    if upstream := family.target(name):
-        return upstream
-    import difflib
-
     known = [each for layout in all_layouts(family) for each in layout.names]
     upstreams = [dialect.name for dialect in family.dialects]
-    near = difflib.get_close_matches(name, [*known, *upstreams], 1)
-    raise UsageError(f"{family.title} has no layout {name!r}",
-                     why=[f"layouts: {', '.join(known)}", f"upstreams: {', '.join(upstreams)}"],
-                     next=f"--layout {near[0]}" if near else f"zooconv layouts {family.name}")
+    raise _no_such(family, "layout", name, known, f"--to {name}" if name in upstreams else "")
+
+
+def chosen_naming(family: Family[Any], name: str) -> Layout:
+    """Files in an upstream's own names, as a target. Raises UsageError, naming those that there are."""
+    for dialect in family.dialects:
+        if dialect.name == name:
+            return Layout.of(dialect)
+    layouts = [each for layout in all_layouts(family) for each in layout.names]
+    raise _no_such(family, "upstream", name, [dialect.name for dialect in family.dialects],
+                   f"--layout {name}" if name in layouts else "")
+
+
+def chosen_target(family: Family[Any], name: str) -> Layout:
+    """What a record's target means: a layout, else files in an upstream's names. Raises UsageError."""
+    layouts = [layout for layout in all_layouts(family) if name in layout.names]
+    return layouts[0] if layouts else chosen_naming(family, name)
+
+
+def _no_such(family: Family[Any], what: str, name: str, known: list[str], next_: str) -> UsageError:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, 1)
+    flag = {"layout": "--layout", "upstream": "--to"}[what]
+    return UsageError(f"{family.title} has no {what} {name!r}", why=[f"{what}s: {', '.join(known)}"],
+                      next=next_ or (f"{flag} {near[0]}" if near else f"zooconv layouts {family.name}"))
 
 
 def all_layouts(family: Family[Any]) -> tuple[Layout, ...]:
@@ -88,7 +103,7 @@ def layouts_for(family: Family[Any], config: Any) -> tuple[str, ...]:
 
 def provider(family: Family[Any]) -> Plugin:
     """The plugin that a family came from."""
-    return next(plugin for plugin in plugins() if any(f is family for f in plugin.families))
+    return next(plugin for plugin in plugins() if any(f.name == family.name for f in plugin.families))
 
 
 def _load(manager: pluggy.PluginManager, entry: EntryPoint, taken: set[str]) -> Plugin:

@@ -35,8 +35,9 @@ class ReferenceLayout(Layout):
 def registered_name(family: Family[Any]) -> str:
     """The name of a family's backbone in Detectron2's registry: the family's, spelled as its title is, after Zoo."""
     letters = iter(family.title)
-    return "Zoo" + "".join(next((c for c in letters if c.lower() == letter), letter) for letter in family.name
-                           if letter.isalnum())
+    name = "".join(next((c for c in letters if c.lower() == letter), letter) for letter in family.name
+                   if letter.isalnum())
+    return f"Zoo{name[:1].upper()}{name[1:]}"
 
 
 def reference_layouts(family: Family[Any]) -> tuple[Layout, ...]:

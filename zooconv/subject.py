@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from zooconv.checkpoint.open import Checkpoint, open_checkpoint
 from zooconv.errors import CheckFailed, UsageError
-from zooconv.mapping.family import Layout
+from zooconv.mapping.family import Family, Layout
 from zooconv.mapping.fit import Fit, explained, fit, prefixes
 from zooconv.mapping.portable import unmounted
 from zooconv.names import LocalSource, local, resolve
 from zooconv.options import CHOICES, Options
 from zooconv.origin import original_of, source_of
 from zooconv.pipeline import run
-from zooconv.plugins import chosen_layout, families, family
+from zooconv.plugins import chosen_target, family
 from zooconv.recognise import recognise
 from zooconv.registry import Record, Registry, registry_near, update
 from zooconv.zoo import zoo
@@ -76,16 +76,15 @@ def record_parity(subject: Subject, result: Parity) -> None:
 def _recorded(registry: Registry, name: str, source: Path | None, hub: Hub | None) -> Iterator[Subject]:
     record = registry.records[name]
     path = registry.artifact(record)
-    known = family(record.converter.name)
     with (source_of(record, registry, given=source, hub=hub) as origin, open_checkpoint(path) as artifact,
           original_of(record, registry, hub=hub) as original):
-        layout = chosen_layout(known, record.layout)
+        found = recognise(origin.specs, [family(record.converter.name)], what=origin.path.name,
+                          prefix=record.converter.options.get("prefix"))
+        layout = chosen_target(found.family, record.layout)
         if record.converter.options.get("portable"):
             layout = unmounted(layout)
         anywhere = record.filled is not None or bool(record.converter.options.get("extract"))
-        ours = read_layout(artifact, known.name, layout, anywhere=anywhere)
-        found = recognise(origin.specs, families(), what=origin.path.name,
-                          prefix=record.converter.options.get("prefix"))
+        ours = read_layout(artifact, found.family, layout, anywhere=anywhere)
         yield Subject(path, artifact, ours, origin, found, name, registry, original)
 
 
@@ -101,17 +100,17 @@ def _converted(what: str, layout: str) -> Iterator[Subject]:
         done = run(local(meant.path), options)
         origin = stack.enter_context(open_checkpoint(meant.path))
         artifact = stack.enter_context(open_checkpoint(done.path))
-        ours = read_layout(artifact, done.preview.found.family.name, done.preview.plan.layout)
+        ours = read_layout(artifact, done.preview.found.family, done.preview.plan.layout)
         yield Subject(meant.path, artifact, ours, origin, done.preview.found)
 
 
-def read_layout(artifact: Checkpoint, name: str, layout: Layout, *, anywhere: bool = False) -> Fit:
+def read_layout(artifact: Checkpoint, known: Family[Any], layout: Layout, *, anywhere: bool = False) -> Fit:
     """An artifact as its layout reads it: under its mount, and as nothing else. Raises CheckFailed.
 
     With `anywhere`, under the prefix that it has: what was filled or extracted stands where another file had it.
     """
     mount = next(iter(prefixes(layout.body, artifact.specs)), "") if anywhere else layout.mount
-    ours = fit(family(name), layout.body, artifact.specs, mount, layout)
+    ours = fit(known, layout.body, artifact.specs, mount, layout)
     if not ours.exact:
         raise CheckFailed(f"{artifact.path.name} is not what layout {layout.name} holds",
                           why=[str(problem) for problem in explained(ours)[:20]], next="zooconv verify")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from zooconv.cli.common import complete_name, verb
+from zooconv.cli.list_ import facts as facts_of
 from zooconv.output import Output, facts
 
 
@@ -18,24 +18,27 @@ def show(out: Output, name: Annotated[str, typer.Argument(help="A model of the z
     from zooconv.errors import UsageError
     from zooconv.mapping.family import config_facts, config_text
     from zooconv.names import HubSource, resolve
-    from zooconv.plugins import family, layouts_for
+    from zooconv.plugins import family
     from zooconv.zoo import zoo
 
-    source = resolve(name, zoo())
-    if not isinstance(source, HubSource) or source.model is None:
+    model = zoo().find(name.removeprefix("zoo://"))
+    if model is None:
+        source = resolve(name, zoo())
+        model = source.model if isinstance(source, HubSource) else None
+    if model is None:
         raise UsageError(f"{name} is no model of the zoo", next=f"zooconv fetch-convert {name} --dry-run")
-    model, known = source.model, family(source.model.family)
+    known = family(model.family)
     config = known.variants[model.variant]
-    layouts = layouts_for(known, config)
     text = facts(
         ("name", model.name), ("also", ", ".join(model.aliases)),
         ("is", f"{known.title} {model.variant}  ({config_text(config)})"),
-        ("source", f"https://huggingface.co/{model.repo}  ({model.mb} MB)"), ("licence", model.license),
+        ("source", f"https://huggingface.co/{model.repo}  ({model.mb} MB)" if model.repo else f"none  ({model.mb} MB)"),
+        ("licence", model.license),
         ("input", f"{model.input} x {model.input}, mean {_triple(model.mean)}, std {_triple(model.std)}, on 0..1, RGB"),
-        ("mind", model.note), ("layouts", ", ".join(layouts)),
-        ("next", f"zooconv fetch-convert {model.name} --layout …"),
+        ("mind", model.note), ("layouts", ", ".join(model.layouts)),
+        ("next", f"zooconv fetch-convert {model.name} --layout …" if model.repo else ""),
     )
-    out.result({**asdict(model), "config": config_facts(config), "layouts": layouts}, text, model.repo)
+    out.result({**facts_of(model), "config": config_facts(config)}, text, model.repo)
 
 
 def _triple(values: tuple[float, ...]) -> str:

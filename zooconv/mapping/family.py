@@ -160,7 +160,7 @@ class Layout:
     @property
     def files(self) -> Files:
         """How the weights are kept when they are written so."""
-        return self.body.kept
+        return self.body.kept if self.upstream else Files()
 
     @property
     def title(self) -> str:
@@ -239,6 +239,11 @@ class Family(Generic[C]):
     (`out_features`, `drop_path` …), gives a dict of maps, and has `output_shape()` and `freeze(at)` (FREEZE_AT).
     `upstreams` are the packages that it is held against, by name (see `zooconv.Upstream`), on images of `image` pixels,
     height and width, which may depend on the config.
+
+    A family may stand for many architectures that have no naming in common. Then it has no dialects of its own, and its
+    layouts no rules; `members` makes of a file's tensors a family for each architecture that they could be of, called
+    the same, with dialects and layouts of rules. It is asked only where no other family has the file, or where none
+    that has it has the layout that is asked for.
     """
 
     name: str
@@ -256,6 +261,7 @@ class Family(Generic[C]):
     upstreams: Mapping[str, str] = field(default_factory=dict)
     image: tuple[int, int] | Callable[[C], tuple[int, int]] = (64, 96)
     zoo: Path | None = None
+    members: Members | None = None
 
     def table(self, config: C) -> dict[str, TensorSpec]:
         """The canonical tensors of `config` by name."""
@@ -276,14 +282,12 @@ class Family(Generic[C]):
     def layout(self, name: str) -> Layout | None:
         return next((layout for layout in self.layouts if name in layout.names), None)
 
-    def target(self, name: str) -> Layout | None:
-        """What can be written under this name: a layout, else files in the names of an upstream."""
-        upstream = next((Layout.of(dialect) for dialect in self.dialects if dialect.name == name), None)
-        return self.layout(name) or upstream
-
     @property
     def layout_names(self) -> tuple[str, ...]:
         return tuple(name for layout in self.layouts for name in layout.names)
+
+
+Members = Callable[[Mapping[str, TensorSpec]], Iterable[Family[Any]]]
 
 
 def config_facts(config: Any) -> dict[str, Any]:

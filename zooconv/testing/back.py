@@ -72,17 +72,17 @@ def _some_name(template: Template) -> str:
 
 
 def _returned(path: Path, dialect: Dialect, layout: Layout, folder: Path) -> Return:
-    def walk(source: Path, target: str, file: str, **more: Any) -> Conversion:
-        options = Options(layout=target, output=folder / file, load_check=False, report=False, force=True,
+    def walk(source: Path, file: str, **more: Any) -> Conversion:
+        options = Options(output=folder / file, load_check=False, report=False, force=True,
                           registry=folder / "registry.json", **more)
         return run(local(source), options)
 
     try:
-        there = walk(path, layout.name, f"{layout.name}.pth")
+        there = walk(path, f"{layout.name}.pth", layout=layout.name)
         if there.preview.plan.computed:
             return Return(layout.name, why="; ".join(there.preview.plan.changes))
-        bare = walk(there.path, dialect.name, f"{layout.name}_bare.safetensors")
-        whole = walk(there.path, dialect.name, f"{layout.name}_whole.safetensors", fill_from=str(path))
+        bare = walk(there.path, f"{layout.name}_bare.safetensors", to=dialect.name)
+        whole = walk(there.path, f"{layout.name}_whole.safetensors", to=dialect.name, fill_from=str(path))
     except CheckFailed as error:
         return Return(layout.name, why=error.why[0] if error.why else error.what)
     return Return(layout.name, there, bare, whole)

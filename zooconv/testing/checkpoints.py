@@ -31,8 +31,12 @@ def random_array(name: str, shape: Shape, seed: int = 0) -> Array:
 
 def random_weights(family: Family[Any], config: Any, seed: int = 0) -> Arrays:
     """Every canonical tensor of a config, random."""
-    return {spec.name: _whole(spec, seed) if not DTYPES[spec.dtype].floating
-            else random_array(spec.name, spec.shape, seed) for spec in family.tensors(config)}
+    return {spec.name: random_tensor(spec, seed) for spec in family.tensors(config)}
+
+
+def random_tensor(spec: TensorSpec, seed: int = 0) -> Array:
+    """Random numbers of a tensor's name, floating or whole as it is."""
+    return random_array(spec.name, spec.shape, seed) if DTYPES[spec.dtype].floating else _whole(spec, seed)
 
 
 def lively_weights(family: Family[Any], config: Any, seed: int = 0) -> Arrays:

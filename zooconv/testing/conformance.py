@@ -301,7 +301,7 @@ def _apart(family: Family[Any], config: Any, dialect: Dialect, layout: Layout, a
     done = run(local(path), Options(output=folder / "artifact.pth", layout=layout.name, load_check=False, report=False,
                                     registry=folder / "registry.json"))
     with open_checkpoint(path) as source, open_checkpoint(done.path) as artifact:
-        ours = read_layout(artifact, family.name, layout)
+        ours = read_layout(artifact, family, layout)
         found = parity(source, done.preview.found, artifact, ours, against)
     return [f"{d.output}: {d.relative:.1e}" for d in found.apart]
 

@@ -66,7 +66,7 @@ def prove(family: Family[Any], config: Any, against: str, folder: Path, *,
                          why=[f"{config_text(config)} in them is {config_text(found)}"])
     with open_checkpoint(path) as source, open_checkpoint(done.path) as artifact:
         faults = check_certificate(done.certificate, source, artifact)
-        ours = read_layout(artifact, family.name, done.preview.plan.layout)
+        ours = read_layout(artifact, family, done.preview.plan.layout)
         expected = expect(source.tensors, done.preview.found, against)
         parity = compare(expected, ours, weights_of(ours.canonical, artifact.tensors))
         wrong = list(mutants(family, weights))
@@ -154,7 +154,8 @@ def main(arguments: list[str] | None = None) -> int:
         for one in _every(wanted, asked.mutants) if every else _smallest(wanted, asked.mutants):
             found.append(one)
             print(one.text, flush=True)
-        walked += [f for f in families() if not asked.what or f.name in {word.split("/")[0] for word in asked.what}]
+        about = {word.split("/")[0] for word in asked.what}
+        walked += [f for f in families() if not f.members and (not about or f.name in about)]
     finally:  # what was found before an interruption is no less true
         if asked.write:
             order = [m.key for m in _members()]
@@ -165,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _members(against: str | None = None) -> list[Member]:
     """Every member that could be run, by family, upstream and size; each upstream's toy first."""
     found = []
-    for family in families():
+    for family in (one for one in families() if not one.members):
         for name in installed(family) if family.backbone else ():
             own = upstream(family, name).toy
             toy = {"toy": family.toy if own is None else own} if family.toy else {}
