@@ -19,7 +19,7 @@ FLOORS = [
     {"pipeline", "parity"},
     {"conversion", "inspection", "verify", "report", "origin"},
     {"names", "zoo", "plugins", "hookspecs", "hub", "recognise", "execute", "audit", "canonical", "certificate",
-     "check", "load_check", "place", "registry", "reread", "d2config", "modules", "upstream"},
+     "check", "load_check", "place", "registry", "journal", "engine", "reread", "d2config", "modules", "upstream"},
     {"mapping", "checkpoint"},
     {"atomic", "digest", "errors", "files", "finite", "options", "output", "pump", "settings", "tensor"},
 ]

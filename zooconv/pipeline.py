@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zooconv import journal
 from zooconv.atomic import drafting, write_text
 from zooconv.audit import auditing
 from zooconv.certificate import certificate_path, certify
@@ -17,15 +18,15 @@ from zooconv.conversion import Conversion, Preview
 from zooconv.d2config.file import check_config, set_weights
 from zooconv.errors import UsageError
 from zooconv.execute import execute
-from zooconv.load_check import loading
+from zooconv.load_check import Loader, loading
 from zooconv.mapping.plan import make_plan
 from zooconv.names import HubSource, LocalSource, Source, local, resolve
 from zooconv.options import Options
 from zooconv.place import object_to, place
 from zooconv.plugins import chosen_layout, families
-from zooconv.pump import Watching
+from zooconv.pump import Watching, unwatched
 from zooconv.recognise import recognise
-from zooconv.registry import Registry, update
+from zooconv.registry import Registry
 from zooconv.report import page
 from zooconv.zoo import zoo
 
@@ -34,9 +35,7 @@ if TYPE_CHECKING:
     from zooconv.inspection import Inspection
 
 
-
-def run(source: Source, options: Options, *, hub: Hub | None = None,
-        watching: Watching = lambda total: lambda size: None) -> Conversion:
+def run(source: Source, options: Options, *, hub: Hub | None = None, watching: Watching = unwatched) -> Conversion:
     """Walk the whole road for one source.
 
     `watching` is told how many bytes will be written, and gives the function that is told of each number written.
@@ -44,26 +43,45 @@ def run(source: Source, options: Options, *, hub: Hub | None = None,
     """
     if options.config:
         check_config(options.config)
+    conversion = make(source, options, hub=hub, watching=watching)
+    target = conversion.preview.place
+    journal.record(target.registry, {target.name: conversion.record})
+    if options.config:
+        set_weights(options.config, str(target.path))
+    return conversion
+
+
+def make(source: Source, options: Options, *, hub: Hub | None = None, watching: Watching = unwatched,
+         registry: Registry | None = None, torch: Loader | None = None) -> Conversion:
+    """The road up to the artifact in its place, and a note of it in the journal; to be recorded by the caller.
+
+    `registry` is what is known of the artifact so far, if that was looked up already; `torch` does the load check,
+    instead of a process of its own.
+    """
     with looking_ahead(source, options, hub=hub) as preview:
         plan, checkpoint, target = preview.plan, preview.checkpoint, preview.place
-        object_to(target, checkpoint, Registry.read(target.registry), force=options.force)
+        object_to(target, checkpoint, registry or journal.settled(target.registry), force=options.force)
         target.make_room()
         writer = writer_for(target.format, plan.targets, plan.facts)
-        with loading(wanted=options.load_check) as torch, drafting(target.path) as draft:
+        with loading(wanted=options.load_check, own=torch) as loader, drafting(target.path) as draft:
             written = execute(plan, checkpoint, draft, writer, preview.audit, watch=watching(plan.nbytes),
                               allow_nonfinite=options.allow_nonfinite)
             check_written(draft.path, plan, writer, written, digests=options.verify)
             certificate = certify(plan, written, draft.path, preview.source_files(written), options.recorded)
-            version = torch.check(draft.path, target.format, plan.targets) if torch else None
-            draft.commit()
-        write_text(certificate_path(target.path), certificate.text)
-        conversion = Conversion(preview, written, certificate, version, options.note)
-        update(target.registry, lambda registry: registry.put(target.name, conversion.record))
-        if options.report:
-            write_text(target.path.with_name(f"{target.path.name}.md"), page(conversion.data))
-        if options.config:
-            set_weights(options.config, str(target.path))
+            version = loader.check(draft.path, target.format, plan.targets) if loader else None
+            conversion = Conversion(preview, written, certificate, version, options.note)
+            texts = beside(conversion, report=options.report)
+            with journal.noted(target, conversion.record, texts):
+                draft.commit()
+        for name, text in texts.items():
+            write_text(target.path.with_name(name), text)
         return conversion
+
+
+def beside(conversion: Conversion, *, report: bool) -> dict[str, str]:
+    """The texts that lie beside an artifact, by file name: its certificate, and the page about it."""
+    path, certificate = conversion.path, conversion.certificate.text
+    return {certificate_path(path).name: certificate} | ({f"{path.name}.md": page(conversion.data)} if report else {})
 
 
 @contextmanager
