@@ -16,6 +16,7 @@ FLOORS = [
     {"cli", "__main__", "testing", "scaffold"},
     {"card"},
     {"subject", "diff"},
+    {"batch"},
     {"pipeline", "parity"},
     {"conversion", "inspection", "verify", "report", "origin"},
     {"names", "zoo", "plugins", "hookspecs", "hub", "recognise", "execute", "audit", "canonical", "certificate",

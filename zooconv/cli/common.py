@@ -59,22 +59,25 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     return _with_parameters(run, [*list(signature.parameters.values())[1:], *flags])
 
 
-def with_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a function the flags of `Options`; it receives them as one argument `options`."""
-    hints = get_type_hints(Options)
+def with_options(function: Callable[..., None] | None = None, *, without: tuple[str, ...] = ()) -> Callable[..., Any]:
+    """Give a function the flags of `Options`, but for some; it receives them as one argument `options`."""
+    if function is None:
+        return functools.partial(with_options, without=without)
+    decorated, hints = function, get_type_hints(Options)
+    chosen = [f for f in fields(Options) if f.name not in without]
     flags = [inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default,
                                annotation=Annotated[hints[f.name], typer.Option(
                                    *f.metadata["flags"], help=f.metadata["help"],
                                    rich_help_panel=f.metadata["group"], show_default=f.name == "layout")])
-             for f in fields(Options)]
-    names = {f.name for f in fields(Options)}
+             for f in chosen]
+    names = {f.name for f in chosen}
 
-    @functools.wraps(function)
+    @functools.wraps(decorated)
     def run(*args: Any, **given: Any) -> None:
-        chosen = Options(**{name: given.pop(name) for name in list(given) if name in names})
-        function(*args, options=chosen, **given)
+        options = Options(**{name: given.pop(name) for name in list(given) if name in names})
+        decorated(*args, options=options, **given)
 
-    mine = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "options"]
+    mine = [p for p in inspect.signature(decorated, eval_str=True).parameters.values() if p.name != "options"]
     return _with_parameters(run, [*mine, *flags])
 
 
