@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from zooconv.atomic import host, locked, sweep, write_text
+from zooconv.atomic import cannot_write, host, locked, sweep, write_text
 from zooconv.digest import canonical_json, file_sha256
 from zooconv.errors import UsageError
 from zooconv.place import Place
@@ -149,9 +149,13 @@ def _restore(path: Path, text: str) -> None:
 
 def _write(path: Path, text: str) -> None:
     for _ in range(TRIES):  # another process may just be removing the empty folder
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             return write_text(path, text)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise cannot_write(path, error) from None
         except UsageError:
             if path.parent.is_dir():
                 raise

@@ -25,6 +25,8 @@ from zooconv.engine import Crew
 GRACE = 5.0
 """Seconds that a worker has to clear away its draft before it is killed."""
 
+_AT_WORK = threading.Event()
+
 
 class LocalPool:
     """One executor a worker. A worker that is gone is replaced when the next task comes."""
@@ -101,7 +103,9 @@ def _begin(folder: str, environment: dict[str, str]) -> None:
 
 
 def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
+    if not _AT_WORK.is_set():
+        os._exit(0)
+    raise KeyboardInterrupt  # so that the draft is cleared away
 
 
 def _follow_the_driver() -> None:
@@ -114,7 +118,10 @@ def _follow_the_driver() -> None:
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    _AT_WORK.set()
     try:
         return function(*arguments)
     except KeyboardInterrupt:  # the draft is gone; an executor would go on to wait for work
         os._exit(128 + signal.SIGTERM)
+    finally:
+        _AT_WORK.clear()

@@ -61,7 +61,7 @@ class Planned:
 def plan(batch: Batch, *, dry: bool = False) -> Planned:
     """Settle everything that can be settled before the first byte.
 
-    Unless it is a dry run, what killed processes left behind is recorded first. Raises UsageError for places that
+    What killed processes left behind is recorded first, where the batch records at all. Raises UsageError for places that
     collide, a registry that cannot be read, or a budget that is too small; SourceUnavailable where a size must be asked
     of the hub in vain.
     """
@@ -70,8 +70,7 @@ def plan(batch: Batch, *, dry: bool = False) -> Planned:
     places = [replace(p, path=p.path.absolute(), registry=p.registry.absolute()) for p in near] if (
         crew.remote and batch.store is None) else near  # workers work elsewhere
     _apart(places)
-    read = Registry.read if dry else journal.settled
-    registries = {path: batch.store.registry() if batch.store else read(path) for path in {p.registry for p in places}}
+    registries = {path: _registry(batch, path, settle=batch.record and not dry) for path in {p.registry for p in places}}
     fetching = [isinstance(source, HubSource) and (not batch.prune or not _cached(source)) for source in batch.sources]
     jobs, environment = batch.jobs, dict[str, str]()
     if not crew.remote or batch.max_memory is not None:
@@ -98,6 +97,12 @@ def _place(batch: Batch, source: Source) -> Place:
     if options.output is not None and not options.output.is_dir():
         raise UsageError(f"there is no folder {options.output}", next=f"mkdir -p {options.output}")
     return where
+
+
+def _registry(batch: Batch, path: Path, *, settle: bool) -> Registry:
+    if batch.store:
+        return batch.store.settled() if settle else batch.store.registry()
+    return journal.settled(path) if settle else Registry.read(path)
 
 
 def _apart(places: Sequence[Place]) -> None:

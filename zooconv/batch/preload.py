@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from zooconv.batch import task as task
 from zooconv.plugins import families
 
-import_module("numpy")  # which is imported at module level nowhere else
+for name in ("numpy", "zooconv.batch.task"):
+    import_module(name)
 families()

@@ -69,7 +69,7 @@ def run_batch(batch: Batch, watch: Watcher = lambda event: None) -> Result:
 
 
 def run_planned(batch: Batch, planned: Planned, watch: Watcher = lambda event: None) -> Result:
-    """Run the tasks of a plan."""
+    """Run the tasks of a plan. An interruption ends the workers at once; what they have put in place is recorded."""
     tasks, engine = planned.tasks, planned.engine
     start = monotonic()
     ledger, result = _Ledger(batch, watch), Result()
@@ -81,13 +81,18 @@ def run_planned(batch: Batch, planned: Planned, watch: Watcher = lambda event: N
             watch(Started(len(tasks), engine.name, planned.jobs or pool.slots, batch.options.layout,
                           [task.name for task in tasks], planned.megabytes))
             _Driver(batch, planned, pool, ledger, result, watch).run()
+    except BaseException:
+        ledger.take_up(tasks)
+        raise
     finally:
         for folder in {task.place.path.parent for task in tasks} if batch.store is None else ():
             sweep(folder)
         ledger.record()
-    result.seconds = monotonic() - start
-    watch(Ended(len(result.of("converted")), len(result.of("unchanged")), [o.name for o in result.of("failed")],
-                result.left, result.seconds))
+        ended = {outcome.name for outcome in result.outcomes}
+        result.left = [task.name for task in tasks if task.name not in ended]
+        result.seconds = monotonic() - start
+        watch(Ended(len(result.of("converted")), len(result.of("unchanged")), [o.name for o in result.of("failed")],
+                    result.left, result.seconds))
     return result
 
 
@@ -103,6 +108,12 @@ class _Ledger:
         old = outcome.status == "unchanged" and task.known.get(task.name) == outcome.record
         if outcome.record is not None and self.batch.record and not old:
             self.waiting.setdefault(task.place.registry, {})[task.name] = outcome.record
+
+    def take_up(self, tasks: Iterable[Task]) -> None:
+        """Record what workers have put in place without having been able to say so."""
+        if self.batch.record and self.batch.store is None:
+            for path in {task.place.registry for task in tasks}:
+                journal.settled(path)
 
     def record(self) -> None:
         """Put what waits into the registry."""
@@ -139,7 +150,6 @@ class _Driver:
                 self.take(future, self.running.pop(future))
             if monotonic() >= self.ledger.due:
                 self.ledger.record()
-        self.result.left = [task.name for task in self.queue]
 
     @property
     def stopping(self) -> bool:

@@ -58,10 +58,23 @@ class Store:
             return bool(files.exists(path)) and files.info(path)["size"] == file.size
 
     def registry(self) -> Registry:
-        """The registry, after what killed processes left behind was recorded. Raises UsageError for a broken one."""
-        found = [Note.model_validate_json(text) for name in self._notes() if (text := self.text(name)) is not None]
-        complete = {note.name: note.record for note in found if self.has(note.record)}
-        return self.record(complete) if complete else self._read()[0]
+        """The registry. Raises UsageError for a broken one."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, REGISTRY)
+            if text := self.text(REGISTRY):
+                path.write_text(text, encoding="utf-8")
+            return Registry(Path(REGISTRY), Registry.read(path).records)
+
+    def settled(self) -> Registry:
+        """The registry, after what killed processes left behind was recorded."""
+        notes = [note for name in self._notes() if (note := self.note(name)) is not None]
+        complete = {note.name: note.record for note in notes if self.has(note.record)}
+        return self.record(complete) if complete else self.registry()
+
+    def note(self, file: str) -> Note | None:
+        """The note of an artifact, if one was left."""
+        text = self.text(f"{_NOTES}/{file}.json")
+        return Note.model_validate_json(text) if text is not None else None
 
     # -- what is put there -------------------------------------------------------------------------------------------
 
@@ -114,7 +127,8 @@ class Store:
 
     def record(self, records: Mapping[str, Record]) -> Registry:
         """Put records into the registry, and take their notes away. Of two drivers at once the later one wins."""
-        registry, before = self._read()
+        registry = self.registry()
+        before = registry.text()
         for name, made in records.items():
             registry.put(name, made)
         if registry.text() != before:
@@ -130,19 +144,12 @@ class Store:
 
     # -- the store itself --------------------------------------------------------------------------------------------
 
-    def _read(self) -> tuple[Registry, str]:
-        text = self.text(REGISTRY) or ""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, REGISTRY)
-            if text:
-                path.write_text(text, encoding="utf-8")
-            return Registry(Path(REGISTRY), Registry.read(path).records), text
-
     def _notes(self) -> list[str]:
+        """The artifacts that have a note."""
         with self._files(_NOTES) as (files, path):
             found = files.ls(path, detail=False) if files.exists(path) else []
-        return [f"{_NOTES}/{name}" for full in found if (name := full.rsplit("/", 1)[-1]).endswith(".json")
-                and not name.startswith(".")]
+        names = [full.rsplit("/", 1)[-1] for full in found]
+        return [name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith(".")]
 
     @contextmanager
     def _files(self, name: str) -> Iterator[tuple[Any, str]]:

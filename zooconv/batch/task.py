@@ -119,12 +119,15 @@ def work(task: Task) -> Outcome:
 def _kept(task: Task, *, anew: bool) -> tuple[Record | None, str, str]:
     """The artifact's record, why it is outdated, and what could not be looked at.
 
-    `anew`: another batch was at it until now, so what was known before does not count.
+    A note counts where the registry knows nothing, or nothing new: `anew`, because another batch was at the artifact
+    until now.
     """
     place, record = task.place, task.known.get(task.name)
     if anew and task.store is None:
-        note = read_note(note_of(place.registry, place.file))
-        record = note.record if note else Registry.read(place.registry).records.get(task.name)
+        record = Registry.read(place.registry).records.get(task.name)
+    if anew or record is None:
+        note = task.store.note(place.file) if task.store else read_note(note_of(place.registry, place.file))
+        record = note.record if note else record
     if record is None or record.path != place.file:
         return None, "", ""
     return record, *outdated(record, task.source, task.options, place, task.store)

@@ -69,8 +69,12 @@ def batch(out: Output, names: Annotated[list[str] | None, typer.Argument(
     if dry_run:
         out.result(plan_data(planned), plan_text(planned), "\n".join(task.shown for task in planned.tasks))
         return
-    with watching(out, jsonl=progress == "jsonl") as watch:
-        result = run_planned(asked, planned, watch)
+    try:
+        with watching(out, jsonl=progress == "jsonl") as watch:
+            result = run_planned(asked, planned, watch)
+    except KeyboardInterrupt:
+        out.say("interrupted: what is converted is recorded; go on with --resume")
+        raise typer.Exit(130) from None
     if progress != "jsonl":
         out.result(result_data(result), result_text(result),
                    "\n".join(o.file for o in result.outcomes if o.status != "failed"))
