@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from functools import partialmethod
 
@@ -51,7 +52,10 @@ def hub(local_hub, weights_file, work, monkeypatch, install):
     return local_hub
 
 
-def batch(names, *, store=None, options=Options(load_check=False), **more):
+PLAIN = Options(load_check=False)
+
+
+def batch(names, *, store=None, options=PLAIN, **more):
     return Batch(select(names), options, store, **{"engine": "threads", "jobs": 2, **more})
 
 
@@ -79,7 +83,8 @@ def test_all_typos_are_told_at_once(tmp_path):
         select(["swin_tinny"], lists=[listed])
     assert caught.value.what == "3 of 4 names mean nothing"
     told = "\n".join(caught.value.why)
-    assert all(name in told for name in ("swin_tinny", "convnext_tiny_22kk", "nope_*", "did you mean convnext_tiny_22k?"))
+    assert all(name in told for name in ("swin_tinny", "convnext_tiny_22kk", "nope_*"))
+    assert "did you mean convnext_tiny_22k?" in told
 
 
 def test_shards_share_out_all_models_and_no_model_twice():
@@ -318,10 +323,11 @@ def test_tasks_wait_for_room_on_the_disk(hub):
 
 def test_pruning_drops_what_the_batch_fetched_and_nothing_else(hub, work):
     convert_many(NAMES[:1], engine="threads", jobs=1, load_check=False)
-    kept = {p for p in (work / "cache").rglob("model.safetensors")}
+    kept = set((work / "cache").rglob("model.safetensors"))
     run_batch(batch(NAMES[:3], prune=True))
-    assert {p for p in (work / "cache").rglob("model.safetensors")} == kept
-    assert len([p for p in (work / "cache").rglob("*") if not p.is_symlink() and p.is_file() and p.stat().st_size > 10_000]) == 1
+    assert set((work / "cache").rglob("model.safetensors")) == kept
+    blobs = [path for path in (work / "cache").rglob("blobs/*") if path.stat().st_size > 10_000]
+    assert len(blobs) == 1
 
 
 def test_memory_bounds_the_workers_and_the_downloads_buffers():
@@ -370,8 +376,7 @@ def test_a_store_that_fails_in_the_middle_holds_no_half_file(hub, work, monkeypa
     def put_file(self, local, path, *args, **more):
         real(self, local, path, *args, **more)
         if path.rpartition("/")[2].startswith(f".{NAMES[0]}_d2.pth."):
-            with open(path, "r+b") as file:
-                file.truncate(1000)
+            os.truncate(path, 1000)
 
     monkeypatch.setattr(LocalFileSystem, "put_file", put_file)
     failure = run_batch(batch(NAMES[:1], store=store)).outcomes[0].failure

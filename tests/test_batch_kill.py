@@ -128,7 +128,7 @@ def test_ctrl_c_stops_soon_with_130_and_what_is_done_is_recorded(hub, work):
 def test_two_batches_at_once_do_nothing_twice_and_lose_no_record(hub, work):
     ran = [Running(hub, work, *names(6), "-j", "1", "--resume") for _ in range(2)]
     ended = [batch.end() for batch in ran]
-    assert [code for code, _ in ended] == [0, 0]
+    assert [code for code, _ in ended] == [0, 0], [e for batch in ran for e in batch.events if e.get("error")]
     assert sorted(found[name] for _, found in ended for name in names(6)) == ["converted"] * 6 + ["unchanged"] * 6
     is_whole(work, names(6))
 

@@ -65,7 +65,8 @@ def test_a_note_whose_writer_is_at_work_is_left_alone(made, work):
     """Held by another process, since a lock of one's own would be one's own."""
     code = ("import sys, pathlib; from zooconv.atomic import locked\n"
             "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()")
-    with subprocess.Popen([sys.executable, "-c", code, made.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code, made.path], **pipes) as other:
         other.stdout.readline()
         made.path.rename(work / "aside")
         assert journal.settled(work / "registry.json").records == {}

@@ -116,9 +116,10 @@ def _distribution(dist: Distribution | None) -> tuple[str, str]:
 
 def _checked(given: Any, kind: type[T], taken: set[tuple[type, str]]) -> list[T]:
     items: list[Any] = list(given)
+    article = "an" if kind is Engine else "a"
     for item in items:
         if not isinstance(item, kind):
-            raise TypeError(f"its hook gave {type(item).__name__}, not {kind.__name__}")
+            raise TypeError(f"its hook gave {type(item).__name__}, not {article} {kind.__name__}")
         if (kind, item.name) in taken:
             raise ValueError(f"the {kind.__name__.lower()} {item.name!r} is another plugin's already")
     return items

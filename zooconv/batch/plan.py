@@ -16,7 +16,7 @@ from zooconv.names import HubSource, Source
 from zooconv.options import Options
 from zooconv.place import FOLDER, Place, place
 from zooconv.plugins import engine
-from zooconv.registry import Record, Registry
+from zooconv.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class Batch:
     prune: bool = False
     record: bool = True
 
+    @property
+    def counts_sources(self) -> bool:
+        """Does it matter which sources are in the hub's cache already?"""
+        return self.prune or self.max_disk is not None
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -61,28 +66,31 @@ class Planned:
 def plan(batch: Batch, *, dry: bool = False) -> Planned:
     """Settle everything that can be settled before the first byte.
 
-    What killed processes left behind is recorded first, where the batch records at all. Raises UsageError for places that
-    collide, a registry that cannot be read, or a budget that is too small; SourceUnavailable where a size must be asked
-    of the hub in vain.
+    What killed processes left behind is recorded first, where the batch records at all. Raises UsageError for places
+    that collide, a registry that cannot be read, or a budget that is too small; SourceUnavailable where a size must be
+    asked of the hub in vain.
     """
     crew = engine(batch.engine)
     near = [_place(batch, source) for source in batch.sources]
     places = [replace(p, path=p.path.absolute(), registry=p.registry.absolute()) for p in near] if (
         crew.remote and batch.store is None) else near  # workers work elsewhere
     _apart(places)
-    registries = {path: _registry(batch, path, settle=batch.record and not dry) for path in {p.registry for p in places}}
-    fetching = [isinstance(source, HubSource) and (not batch.prune or not _cached(source)) for source in batch.sources]
+    settle = batch.record and not dry
+    registries = {path: _registry(batch, path, settle=settle) for path in {p.registry for p in places}}
+    fetching = [isinstance(source, HubSource) and not (batch.counts_sources and _cached(source))
+                for source in batch.sources]
     jobs, environment = batch.jobs, dict[str, str]()
     if not crew.remote or batch.max_memory is not None:
         jobs, environment = workers_within(batch.max_memory, jobs or default_jobs(fetching=any(fetching)),
                                            load_check=batch.options.load_check)
         jobs = min(jobs, len(places))
     sized = batch.max_disk is not None
-    tasks = tuple(Task(source, replace(batch.options, output=where.path, registry=where.registry), where,
-                       mb=megabytes_of(source) if sized else None, known=_known(registries[where.registry], where),
-                       resume=batch.resume, fetches=fetch, prune=fetch and batch.prune, store=batch.store,
-                       versions=versions() if crew.remote else {}, environment=environment)
-                  for source, where, fetch in zip(batch.sources, places, fetching, strict=True))
+    tasks = tuple(
+        Task(source, replace(batch.options, output=where.path, registry=where.registry), where,
+             mb=megabytes_of(source) if sized else None, known=registries[where.registry].of(where.name, where.file),
+             resume=batch.resume, fetches=fetch, prune=fetch and batch.prune, store=batch.store,
+             versions=versions() if crew.remote else {}, environment=environment)
+        for source, where, fetch in zip(batch.sources, places, fetching, strict=True))
     disk = Disk(batch.max_disk / 1e6 if batch.max_disk is not None else None, prune=batch.prune)
     return Planned(tasks, crew, jobs, disk, disk.plan(tasks, jobs or 1) if sized else None,
                    batch.store is None and any(p.path.parent == FOLDER for p in near))
@@ -111,11 +119,6 @@ def _apart(places: Sequence[Place]) -> None:
         if twice := sorted({key for key in keys if keys.count(key) > 1}) if len(set(keys)) < len(keys) else []:
             raise UsageError(f"several sources would become the same {what}", why=twice[:20],
                              next="convert them in batches of their own, with another -o or --registry")
-
-
-def _known(registry: Registry, where: Place) -> dict[str, Record]:
-    names = {where.name, registry.owner(where.file)}
-    return {name: registry.records[name] for name in names if name is not None and name in registry.records}
 
 
 def _cached(source: HubSource) -> bool:

@@ -51,6 +51,10 @@ class Store:
         with self._files(name) as (files, path):
             return files.cat_file(path).decode() if files.exists(path) else None
 
+    def exists(self, name: str) -> bool:
+        with self._files(name) as (files, path):
+            return bool(files.exists(path))
+
     def has(self, record: Record) -> bool:
         """Is the artifact there, with its recorded size? What has its final name was compared before."""
         file = record.output.files[0]
@@ -85,11 +89,9 @@ class Store:
         """
         place = task.place
         known = task.known.get(task.name)
-        if not task.options.force and (known is None or known.path != place.file):
-            with self._files(place.file) as (files, path):
-                if files.exists(path):
-                    raise UsageError(f"{task.shown} exists, and is not recorded as {task.name}",
-                                     next="replace it: --force")
+        mine = known is not None and known.path == place.file
+        if not mine and not task.options.force and self.exists(place.file):
+            raise UsageError(f"{task.shown} exists, and is not recorded as {task.name}", next="replace it: --force")
         with tempfile.TemporaryDirectory(prefix="zooconv-") as name:
             stage = Path(name)
             options = replace(task.options, output=stage / place.file, registry=stage / REGISTRY)

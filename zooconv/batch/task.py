@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
@@ -106,31 +106,41 @@ def work(task: Task) -> Outcome:
 
     try:
         _same_plugins(task.versions)
-        with locked(Path(f"{task.shown}.batch")) as waited:
-            if task.resume or waited:
-                record, why, remark = _kept(task, anew=waited)
-                if record is not None and not why:
-                    return outcome("unchanged", record=record, remark=remark)
+        with locked(Path(f"{task.shown}.batch")) as waited:  # for another batch, which may have made it
+            looks = task.resume or waited
+            record, remark = _kept(task, task.known) if looks else (None, "")
+            known = task.known if record else _known_now(task, looks=looks)
+            if looks and record is None and known != task.known:
+                record, remark = _kept(task, known)
+            if record is not None:
+                return outcome("unchanged", record=record, remark=remark)
+            task = replace(task, known=known)
             return outcome("converted", record=task.store.make(task, TORCH) if task.store else _made(task))
     except Exception as error:  # noqa: BLE001 - one failure is one failure, whatever it is
         return outcome("failed", failure=Failure.of(error))
 
 
-def _kept(task: Task, *, anew: bool) -> tuple[Record | None, str, str]:
-    """The artifact's record, why it is outdated, and what could not be looked at.
+def _kept(task: Task, known: Mapping[str, Record]) -> tuple[Record | None, str]:
+    """The artifact's record if it is as good as a new one, and what could not be looked at."""
+    record = known.get(task.name)
+    if record is None or record.path != task.place.file:
+        return None, ""
+    why, remark = outdated(record, task.source, task.options, task.place, task.store)
+    return (None, "") if why else (record, remark)
 
-    A note counts where the registry knows nothing, or nothing new: `anew`, because another batch was at the artifact
-    until now.
+
+def _known_now(task: Task, *, looks: bool) -> Mapping[str, Record]:
+    """The records of the artifact and of its file, as others may have put or noted them since the batch began.
+
+    Where there is no file, or its record is known and nobody asks whether it is current, nothing is read.
     """
-    place, record = task.place, task.known.get(task.name)
-    if anew and task.store is None:
-        record = Registry.read(place.registry).records.get(task.name)
-    if anew or record is None:
-        note = task.store.note(place.file) if task.store else read_note(note_of(place.registry, place.file))
-        record = note.record if note else record
-    if record is None or record.path != place.file:
-        return None, "", ""
-    return record, *outdated(record, task.source, task.options, place, task.store)
+    place, store = task.place, task.store
+    there = store.exists(place.file) if store else place.path.exists()
+    if not there or (not looks and task.name in task.known):
+        return task.known
+    registry = store.registry() if store else Registry.read(place.registry)
+    note = store.note(place.file) if store else read_note(note_of(place.registry, place.file))
+    return registry.of(place.name, place.file) | ({task.name: note.record} if note else {})
 
 
 def _made(task: Task) -> Record:

@@ -1,0 +1,198 @@
+"""`make bench-batch`: what batches cost, as ratios of runs that take turns, written to benchmarks/batch.md.
+
+Every contender is a process of its own, and what is measured begins with its second model: start-up is told apart. The
+yardstick is the same work in one process that is kept on one core, one model after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from threading import Event, Thread
+from time import perf_counter
+
+HERE = Path(__file__).parent
+DATA = HERE / "data"
+RUNS = int(os.environ.get("RUNS", "3"))
+LARGE, TINY, WORKERS = 20, int(os.environ.get("TINY", "1000")), 2
+
+
+# -- contenders, each in a process of its own ------------------------------------------------------------------------
+
+
+def steady(ends: list[float], workers: int) -> float:
+    """Seconds a model, from the moment at which every worker has done one."""
+    return (ends[-1] - ends[workers - 1]) / (len(ends) - workers)
+
+
+def one_by_one(folder: str) -> dict[str, float]:
+    """The road itself, on one core: no workers, no registry."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    from zooconv.load_check import OwnTorch
+    from zooconv.names import local
+    from zooconv.options import Options
+    from zooconv.pipeline import make
+    from zooconv.registry import Registry
+
+    out, ends, torch = Path(folder, "out"), [], OwnTorch()
+    for path in sorted(Path(folder).glob("*.pth")):
+        make(local(path), Options(output=out, registry=out / "registry.json"), torch=torch,
+             registry=Registry(out / "registry.json", {}))
+        ends.append(perf_counter())
+    return {"each": steady(ends, 1)}
+
+
+def batch(folder: str, engine: str) -> dict[str, float]:
+    """A whole batch, registry included."""
+    from zooconv.batch.events import Finished
+    from zooconv.batch.plan import Batch
+    from zooconv.batch.run import run_batch
+    from zooconv.batch.select import select
+    from zooconv.options import Options
+
+    start, ends = perf_counter(), []
+    out = Path(folder, "out")
+    names = [str(path) for path in sorted(Path(folder).glob("*.pth"))]
+    options = Options(output=out, registry=out / "registry.json")
+    with Peak() as most:
+        result = run_batch(Batch(select(names), options, engine=engine, jobs=WORKERS),
+                           lambda event: ends.append(perf_counter()) if isinstance(event, Finished) else None)
+    assert result.ok
+    last = perf_counter()
+    return {"each": steady(ends, WORKERS), "with registry": (last - ends[WORKERS - 1]) / (len(ends) - WORKERS),
+            "first": ends[0] - start, "peak": most()}
+
+
+class Peak:
+    """The most memory of this process and all its children, shared pages shared out (PSS), in MiB."""
+
+    def __enter__(self) -> Callable[[], float]:
+        self.most, self.over = 0.0, Event()
+        self.thread = Thread(target=self.look)
+        self.thread.start()
+        return lambda: self.most
+
+    def look(self) -> None:
+        import psutil
+
+        me = psutil.Process()
+        while not self.over.wait(0.3):
+            total = 0
+            for process in [me, *me.children(recursive=True)]:
+                try:
+                    total += process.memory_full_info().pss
+                except psutil.Error:
+                    continue
+            self.most = max(self.most, total / 2**20)
+
+    def __exit__(self, *error: object) -> None:
+        self.over.set()
+        self.thread.join()
+
+
+def torch_alone() -> dict[str, float]:
+    """What torch costs: this process with it, less this process without it."""
+    import psutil
+
+    import zooconv.batch.preload  # noqa: F401
+
+    before = psutil.Process().memory_full_info().pss
+    import torch  # noqa: F401
+
+    return {"base": before / 2**20, "torch": (psutil.Process().memory_full_info().pss - before) / 2**20}
+
+
+# -- the page --------------------------------------------------------------------------------------------------------
+
+
+def run(*arguments: object) -> dict[str, float]:
+    folder = DATA / str(arguments[1]) if len(arguments) > 1 else DATA
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    (folder / "out").mkdir(parents=True)
+    os.sync()
+    command = [sys.executable, __file__, *map(str, arguments)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | {
+        "OPENBLAS_NUM_THREADS": "1", "DATA": str(DATA)})
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def files() -> None:
+    """Twenty models of 105 MB, apart on the disk; a thousand tiny ones that are links to one."""
+    from data import SIZES, random_file
+    from zooconv_zoo.convnext import FAMILY
+
+    for folder, config, count in (("large", SIZES["105"], LARGE), ("tiny", FAMILY.toy, TINY)):
+        (DATA / folder).mkdir(parents=True, exist_ok=True)
+        first = DATA / folder / "m0000.pth"
+        if not first.exists():
+            random_file(first, config)
+        for i in range(1, count):
+            path = DATA / folder / f"m{i:04}.pth"
+            if not path.exists():
+                shutil.copyfile(first, path) if folder == "large" else os.link(first, path)
+
+
+def verdict(value: float, goal: float, *, least: bool = False) -> str:
+    met = value >= goal if least else value <= goal
+    return "met" if met else f"missed by {abs(value / goal - 1):.0%}"
+
+
+def main() -> None:
+    files()
+    seen: dict[str, list[dict[str, float]]] = {"one": [], "local": [], "dask": []}
+    for _ in range(RUNS):
+        seen["one"].append(run("one", "large"))
+        seen["local"].append(run("batch", "large", "local"))
+        seen["dask"].append(run("batch", "large", "dask"))
+    tiny, tiny_alone, torch = run("batch", "tiny", "local"), run("one", "tiny"), run("torch")
+
+    def turns(a: str, b: str) -> float:
+        return median(x["each"] / y["each"] for x, y in zip(seen[a], seen[b], strict=True))
+
+    def of(name: str, key: str) -> float:
+        return median(r[key] for r in seen[name])
+
+    rate, dask = turns("one", "local") / WORKERS, turns("dask", "local")
+    overhead = (tiny["with registry"] - tiny_alone["each"] / WORKERS) * 1000
+    room = WORKERS * 64 + torch["base"] + torch["torch"]
+    most = max(r["peak"] for r in seen["local"])
+    first = f"{of('local', 'first'):.1f} s; Dask {of('dask', 'first'):.1f} s"
+    parts = f"{tiny['with registry'] * 1000:.0f} ms a model; alone {tiny_alone['each'] * 1000:.0f} ms on one core"
+    rows = [
+        (f"{LARGE} models of 105 MB, {WORKERS} workers", f"{of('local', 'each') * 1000:.0f} ms a model",
+         f"{rate:.2f} × {WORKERS} × one core ({of('one', 'each') * 1000:.0f} ms)", "≥ 0.9 ×",
+         verdict(rate, 0.9, least=True)),
+        ("the same with Dask on this machine", f"{of('dask', 'each') * 1000:.0f} ms a model", f"{dask:.2f} × the above",
+         "≤ 1.15 ×", verdict(dask, 1.15)),
+        ("until the first model is there", first, "", "", ""),
+        (f"{TINY:,} tiny models: what a batch adds to each", f"{overhead:.1f} ms", parts, "≤ 15 ms",
+         verdict(overhead, 15)),
+        ("peak memory of the batch, all processes", f"{most:.0f} MiB",
+         f"of it torch {torch['torch']:.0f} MiB, Python and the tables {torch['base']:.0f} MiB",
+         f"≤ {WORKERS} × 64 MiB + those", verdict(most, room)),
+    ]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    machine = (f"{os.cpu_count()} cores, {platform.machine()}, Linux, Python {platform.python_version()}, a load of "
+               f"{os.getloadavg()[1]:.0f} over five minutes")
+    template = (HERE / "batch.template.md").read_text(encoding="utf-8")
+    text = template.format(machine=machine, runs=RUNS, table=table)
+    (HERE / "batch.md").write_text(text, encoding="utf-8")
+    print(text)
+    if "--keep" not in sys.argv:
+        shutil.rmtree(DATA)
+
+
+if __name__ == "__main__":
+    arguments = [a for a in sys.argv[1:] if a != "--keep"]
+    if not arguments:
+        main()
+    else:
+        contender = {"one": one_by_one, "batch": batch, "torch": torch_alone}[arguments[0]]
+        print(json.dumps(contender(*[str(DATA / a) if a in ("large", "tiny") else a for a in arguments[1:]])))
