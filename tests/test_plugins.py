@@ -64,7 +64,8 @@ def test_a_third_party_family_is_listed_and_used(install, zooconv, work):
 
     env = install("toy", GOOD.replace('"NAME"', '"toy"'))
     listed = {p["name"]: p for p in zooconv("plugins", "--json", env=env).json}
-    assert listed["toy"] == {"name": "toy", "dist": "zooconv-toy", "version": "1.0", "families": ["toy"], "problem": ""}
+    assert listed["toy"] == {"name": "toy", "dist": "zooconv-toy", "version": "1.0", "families": ["toy"],
+                             "engines": [], "problem": ""}
     torch.save({"w.0": torch.ones(2)}, work / "x.pth")
     assert zooconv("convert", "x.pth", "--no-load-check", env=env).code == 0
 

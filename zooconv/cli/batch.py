@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from zooconv.cli.common import MaxMemory, complete_name, in_bytes, verb, with_options
+from zooconv.cli.common import complete_name, in_bytes, verb, with_options
 from zooconv.errors import UsageError
 from zooconv.options import Options
 from zooconv.output import Output
@@ -42,7 +42,7 @@ def batch(out: Output, names: Annotated[list[str] | None, typer.Argument(
         record: Annotated[bool, _option("Leave the registry to a later batch: for shards on several machines.",
                                         "--record/--no-record")] = True,
         max_disk: Annotated[float | None, _option("How much disk may be taken, in GB.", "--max-disk")] = None,
-        max_memory: MaxMemory = None,
+        max_memory: Annotated[float | None, _option("How much memory may be taken, in GB.", "--max-memory")] = None,
         prune: Annotated[bool, _option("Drop each source that was fetched, once it is converted.",
                                        "--prune-sources")] = False,
         progress: Annotated[Literal["auto", "jsonl"], _option("jsonl: an event a line on standard output.")] = "auto",
