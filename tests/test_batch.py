@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partialmethod
 
 import pytest
-from support import SMALL, files_in
+from support import ROOT, SMALL, files_in
 from zooconv_zoo.convnext import FAMILY
 from zooconv_zoo.convnext.dialects import TIMM
 
@@ -105,6 +105,10 @@ def test_two_sources_for_one_file_are_refused_before_anything_starts(work, weigh
         (work / folder / "m.safetensors").write_bytes(weights_file)
     with pytest.raises(UsageError, match="same file"):
         convert_many(["a/m.safetensors", "b/m.safetensors"])
+
+
+def test_the_list_of_common_models_means_something():
+    assert 30 <= len(select(lists=[ROOT / "lists" / "common.txt"])) <= 45
 
 
 # -- outcomes --------------------------------------------------------------------------------------------------------

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
-from support import SMALL, files_in
+from support import ROOT, SMALL, files_in
 from zooconv_zoo.convnext import FAMILY
 from zooconv_zoo.convnext.dialects import TIMM
 
@@ -140,6 +142,42 @@ def test_a_task_whose_worker_is_killed_again_fails_alone():
         assert pool.submit(os.getpid).result() != pool.submit(os.getppid).result()
         for _ in range(4):
             assert pool.submit(len, "abc").result() == 3
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_in_the_middle_fails_what_does_not_fit_and_harms_nothing_else(hub, work):
+    path, weights = work / "large", random_weights(FAMILY, FAMILY.variants["atto"])
+    hub.add(MODELS[1].repo, {"model.safetensors": save_safetensors(path, spelled(TIMM, weights)).read_bytes()})
+    path.unlink()
+    subprocess.run([sys.executable, "-m", "zooconv", "fetch", MODELS[1].name], cwd=work, check=True, capture_output=True,
+                   env=os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(work / "hf")})
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limit[1]))  # which the batch inherits
+    try:
+        batch = Running(hub, work, *names(4), "-j", "2", "-k")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    code, found = batch.end()
+    assert (code, found.pop(MODELS[1].name)) == (1, "failed")
+    assert "no room on the disk" in next(e["error"]["what"] for e in batch.events if e.get("error"))
+    assert set(found.values()) == {"converted"}
+    is_whole(work, [names(4)[0], *names(4)[2:]])
+
+
+@pytest.mark.slow
+def test_make_zoo_converts_every_name_of_a_family_and_the_second_time_none(hub, work):
+    """Every name, with a small member's random weights: the real ones are 100 MB to 3 GB each."""
+    family = [model.name for model in MODELS if model.family == "convnext"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "ZOOCONV_", "MAKE"))} | {
+        "HF_ENDPOINT": hub.url, "HF_HOME": str(work / "hf")}
+    command = ["make", "-f", ROOT / "Makefile", "-o", "setup", "zoo", f"BIN={Path(sys.executable).parent}",
+               "FAMILY=convnext", "JOBS=2", "ARGS=--no-load-check --json"]
+    for status in ("converted", "unchanged"):
+        done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=True)
+        outcomes = json.loads(done.stdout.partition("\n")[2])["outcomes"]
+        assert sorted(o["name"] for o in outcomes) == sorted(f"{name}/d2" for name in family)
+        assert {o["status"] for o in outcomes} == {status}
+    is_whole(work, family)
 
 
 @pytest.mark.slow
