@@ -145,12 +145,13 @@ def test_a_task_whose_worker_is_killed_again_fails_alone():
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_in_the_middle_fails_what_does_not_fit_and_harms_nothing_else(hub, work):
+def test_a_disk_that_is_full_fails_what_does_not_fit_and_harms_nothing_else(hub, work):
     path, weights = work / "large", random_weights(FAMILY, FAMILY.variants["atto"])
     hub.add(MODELS[1].repo, {"model.safetensors": save_safetensors(path, spelled(TIMM, weights)).read_bytes()})
     path.unlink()
-    subprocess.run([sys.executable, "-m", "zooconv", "fetch", MODELS[1].name], cwd=work, check=True, capture_output=True,
-                   env=os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(work / "hf")})
+    environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(work / "hf")}
+    fetch = [sys.executable, "-m", "zooconv", "fetch", MODELS[1].name]
+    subprocess.run(fetch, cwd=work, check=True, capture_output=True, env=environment)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limit[1]))  # which the batch inherits
     try:

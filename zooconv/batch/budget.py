@@ -60,7 +60,7 @@ class Disk:
 
     def admits(self, task: Task) -> bool:
         """May this task start now?"""
-        return self.most is None or self.used == 0 or self.used + _artifact(task) + _source(task) <= self.most
+        return self.most is None or self.used + _artifact(task) + _source(task) <= self.most
 
     def started(self, task: Task) -> None:
         self.used += _artifact(task) + _source(task)

@@ -142,14 +142,17 @@ class _Driver:
 
     def run(self) -> None:
         while self.running or (self.queue and not self.stopping):
-            while self.queue and not self.stopping and len(self.running) < self.pool.slots and (
-                    self.disk.admits(self.queue[0])):
+            while self.queue and not self.stopping and self.has_room(self.queue[0]):
                 self.submit(self.queue.popleft())
             done, _ = wait(self.running, timeout=max(0.0, self.ledger.due - monotonic()), return_when=FIRST_COMPLETED)
             for future in done:
                 self.take(future, self.running.pop(future))
             if monotonic() >= self.ledger.due:
                 self.ledger.record()
+
+    def has_room(self, task: Task) -> bool:
+        """May this task start now? If no other runs it may: the plan has seen that there is room for each alone."""
+        return not self.running or (len(self.running) < self.pool.slots and self.disk.admits(task))
 
     @property
     def stopping(self) -> bool:
