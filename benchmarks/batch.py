@@ -12,12 +12,12 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from threading import Event, Thread
 from time import perf_counter
+from typing import Self
 
 HERE = Path(__file__).parent
 DATA = HERE / "data"
@@ -55,10 +55,11 @@ def one_by_one(folder: str) -> dict[str, float]:
     from zooconv.registry import Registry
 
     out, ends, torch = Path(folder, "out"), [], OwnTorch()
-    for path in sorted(Path(folder).glob("*.pth")):
+    paths = sorted(Path(folder).glob("*.pth"))
+    for path in paths:
         make(local(path), Options(output=out, registry=out / "registry.json"), torch=torch,
              registry=Registry(out / "registry.json", {}))
-        ends.append(now())
+        ends.append(now() if len(ends) + 1 in (1, len(paths)) else (perf_counter(), 0.0))
     return steady(ends, 1)
 
 
@@ -74,22 +75,34 @@ def batch(folder: str, engine: str) -> dict[str, float]:
     out = Path(folder, "out")
     names = [str(path) for path in sorted(Path(folder).glob("*.pth"))]
     options = Options(output=out, registry=out / "registry.json")
-    with Peak() as most:
-        result = run_batch(Batch(select(names), options, engine=engine, jobs=WORKERS),
-                           lambda event: ends.append(now()) if isinstance(event, Finished | Ended) else None)
+
+    def watch(event: object) -> None:
+        if isinstance(event, Finished | Ended):
+            counted = len(ends) + 1 in (WORKERS, len(names), len(names) + 1)  # looking at every process takes a while
+            ends.append(now() if counted else (perf_counter(), 0.0))
+            memory.counts = len(ends) >= WORKERS
+
+    with Peak() as memory:
+        result = run_batch(Batch(select(names), options, engine=engine, jobs=WORKERS), watch)
     assert result.ok
     recorded = steady([*ends[:-2], ends[-1]], WORKERS)
-    return {**steady(ends[:-1], WORKERS), "recorded": recorded["each"], "first": ends[0][0] - start, "peak": most()}
+    return {**steady(ends[:-1], WORKERS), "recorded": recorded["each"], "first": ends[0][0] - start,
+            "peak": memory.most}
 
 
 class Peak:
-    """The most memory of this process and all its children, shared pages shared out (PSS), in MiB."""
+    """The most memory of this process and all its children, shared pages shared out (PSS), in MiB.
 
-    def __enter__(self) -> Callable[[], float]:
+    It counts once all workers are there: a look takes a while, and would see what a fork shares out twice.
+    """
+
+    counts = False
+
+    def __enter__(self) -> Self:
         self.most, self.over = 0.0, Event()
         self.thread = Thread(target=self.look)
         self.thread.start()
-        return lambda: self.most
+        return self
 
     def look(self) -> None:
         import psutil
@@ -102,7 +115,8 @@ class Peak:
                     total += process.memory_full_info().pss
                 except psutil.Error:
                     continue
-            self.most = max(self.most, total / 2**20)
+            if self.counts:
+                self.most = max(self.most, total / 2**20)
 
     def __exit__(self, *error: object) -> None:
         self.over.set()

@@ -74,8 +74,8 @@ class _State:
     def table(self) -> Any:
         from rich.table import Table
 
-        done = sum(n for status, n in self.counts.items() if status != "again")
-        counts = " · ".join(f"{n} {status}" for status, n in self.counts.items())
+        done = sum(n for status, n in list(self.counts.items()) if status != "again")
+        counts = " · ".join(f"{n} {status}" for status, n in list(self.counts.items()))
         table = Table(box=None, title=f"{done} of {self.total}  {counts}  {monotonic() - self.start:.0f} s",
                       title_justify="left", pad_edge=False)
         for heading in ("NAME", "SOURCE", "SECONDS"):

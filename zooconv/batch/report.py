@@ -45,7 +45,7 @@ def result_data(result: Result) -> dict[str, Any]:
 def result_text(result: Result) -> str:
     """The table of all outcomes, the failures in full, and the sum."""
     rows = [(o.name, o.status, f"{size / 1e6:,.1f}" if (size := _size(o)) else "", f"{o.seconds:.1f}",
-             o.failure.what if o.failure else o.file + (f"  ({o.remark})" if o.remark else ""))
+             "" if o.failure else o.file + (f"  ({o.remark})" if o.remark else ""))
             for o in sorted(result.outcomes, key=lambda o: (o.status == "failed", o.name))]
     return "\n".join([table(rows, HEADER), *_failures(result), "", total_line(result)])
 

@@ -31,7 +31,9 @@ from zooconv.registry import Record
 TRIES = 2
 """How often a task is given to a worker before it counts as the one that kills them."""
 PAUSE = 0.5
-"""Seconds between two groups of records, at least; and never more than a tenth of the time goes into recording."""
+"""Seconds between two groups of records, at least."""
+SHARE = 30
+"""Of the time, no more than one part in this many goes into recording: a registry is written as a whole."""
 
 
 @dataclass
@@ -127,7 +129,7 @@ class _Ledger:
             del self.waiting[path]
             where = self.batch.store.address(path.name) if self.batch.store else str(path)
             self.watch(Recorded(list(records), where))
-        self.due = monotonic() + max(PAUSE, 10 * (monotonic() - start))
+        self.due = monotonic() + max(PAUSE, SHARE * (monotonic() - start))
 
 
 class _Driver:
