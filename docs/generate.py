@@ -178,7 +178,7 @@ def exit_codes() -> None:
     for kind in kinds:
         if kind is not errors.ZooError:
             cog.outl(f"| {kind.exit_code} | {' '.join((kind.__doc__ or '').split())} |")
-    cog.outl("| 130 | Interrupted. Nothing was put in place. |")
+    cog.outl("| 130 | Interrupted. Nothing was put in place; of a batch, what was converted before is recorded. |")
 
 
 def environment() -> None:
@@ -219,6 +219,15 @@ def documented(*names: str) -> None:
                 arguments = ", ".join(list(inspect.signature(member).parameters)[1:])
                 cog.outl(f"- `{name}({arguments})`: {' '.join(inspect.cleandoc(member.__doc__).split())}")
         cog.outl("")
+
+
+def events() -> None:
+    """The events of a batch."""
+    from zooconv.batch.events import schema
+
+    cog.outl("| event | fields | says |\n|---|---|---|")
+    for name, fields, meaning in schema():
+        cog.outl(f"| `{name}` | {fields} | {meaning} |")
 
 
 def conformance() -> None:

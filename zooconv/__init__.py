@@ -32,6 +32,8 @@ _HOME = {
     "zooconv.checkpoint.open": ["open_checkpoint"],
     "zooconv.options": ["Options"],
     "zooconv.upstream": ["Upstream", "import_package"],
+    "zooconv.engine": ["Crew", "Engine", "Pool"],
+    "zooconv.batch.run": ["convert_many"],
     "zooconv.pipeline": ["convert", "fetch", "fetch_convert", "inspect"],
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
@@ -39,7 +41,11 @@ _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [*_MODULE, "__version__"]  # noqa: PLE0604 (names, all of them)
 
 if TYPE_CHECKING:
+    from zooconv.batch.run import convert_many as convert_many
     from zooconv.checkpoint.open import open_checkpoint as open_checkpoint
+    from zooconv.engine import Crew as Crew
+    from zooconv.engine import Engine as Engine
+    from zooconv.engine import Pool as Pool
     from zooconv.errors import AuthRequired as AuthRequired
     from zooconv.errors import CheckFailed as CheckFailed
     from zooconv.errors import SourceUnavailable as SourceUnavailable

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zooconv import journal
 from zooconv.address import SCHEME, parse
 from zooconv.atomic import drafting, write_text
 from zooconv.audit import auditing
@@ -19,11 +20,11 @@ from zooconv.conversion import Conversion, Preview
 from zooconv.d2config.file import must_be_config, set_values
 from zooconv.errors import UsageError
 from zooconv.execute import execute
-from zooconv.load_check import loading
+from zooconv.load_check import Loader, loading
 from zooconv.mapping.family import Layout
 from zooconv.mapping.fit import Fit
 from zooconv.mapping.original import Like
-from zooconv.mapping.plan import make_plan
+from zooconv.mapping.plan import Plan, make_plan
 from zooconv.mapping.portable import portable_plan
 from zooconv.names import HubSource, LocalSource, Source, local, resolve
 from zooconv.options import Options
@@ -31,9 +32,10 @@ from zooconv.original import Original
 from zooconv.page import page
 from zooconv.place import object_to, place
 from zooconv.plugins import chosen_layout, chosen_naming, families, family
-from zooconv.pump import Watching
+from zooconv.pump import Watching, unwatched
 from zooconv.recognise import recognise
-from zooconv.registry import Registry, update
+from zooconv.registry import Registry
+from zooconv.tensor import TensorSpec
 from zooconv.zoo import zoo
 
 if TYPE_CHECKING:
@@ -41,9 +43,7 @@ if TYPE_CHECKING:
     from zooconv.inspection import Inspection
 
 
-
-def run(source: Source, options: Options, *, hub: Hub | None = None,
-        watching: Watching = lambda total: lambda size: None) -> Conversion:
+def run(source: Source, options: Options, *, hub: Hub | None = None, watching: Watching = unwatched) -> Conversion:
     """Walk the whole road for one source.
 
     `watching` is told how many bytes will be written, and gives the function that is told of each number written.
@@ -51,28 +51,49 @@ def run(source: Source, options: Options, *, hub: Hub | None = None,
     """
     if options.config:
         must_be_config(options.config)
+    conversion = make(source, options, hub=hub, watching=watching)
+    target = conversion.preview.place
+    journal.record(target.registry, {target.name: conversion.record})
+    if options.config:
+        weights = conversion.preview.wanted.required.weights
+        set_values(options.config, {f"MODEL.{weights}": str(target.path)})
+    return conversion
+
+
+def make(source: Source, options: Options, *, hub: Hub | None = None, watching: Watching = unwatched,
+         registry: Registry | None = None, torch: Loader | None = None) -> Conversion:
+    """The road up to the artifact in its place, and a note of it in the journal; to be recorded by the caller.
+
+    `registry` is what is known of the artifact so far, if that was looked up already; `torch` does the load check,
+    instead of a process of its own.
+    """
     with looking_ahead(source, options, hub=hub) as preview:
         plan, checkpoint, target = preview.plan, preview.whole, preview.place
-        object_to(target, checkpoint, Registry.read(target.registry), force=options.force)
+        object_to(target, checkpoint, registry or journal.settled(target.registry), force=options.force)
         target.make_room()
         key = plan.layout.files.key
         writer = writer_for(target.format, plan.targets, plan.facts, key, heuristics=options.portable)
-        with loading(wanted=options.load_check) as torch, drafting(target.path) as draft:
+        with loading(wanted=options.load_check, own=torch) as loader, drafting(target.path) as draft:
             written = execute(plan, checkpoint, draft, writer, preview.audit, watch=watching(plan.nbytes),
                               allow_nonfinite=options.allow_nonfinite)
             check_written(draft.path, plan, writer, written, digests=options.verify)
             certificate = certify(plan, written, draft.path, preview.source_files(written), options.recorded,
                                   preview.original.files if preview.original else ())
-            version = torch.check(draft.path, target.format, plan.targets, key) if torch else None
-            draft.commit()
-        write_text(certificate_path(target.path), certificate.text)
-        conversion = Conversion(preview, written, certificate, version, options.note)
-        update(target.registry, lambda registry: registry.put(target.name, conversion.record))
-        if options.report:
-            write_text(target.path.with_name(f"{target.path.name}.md"), page(conversion.data, options.lang))
-        if options.config:
-            set_values(options.config, {f"MODEL.{preview.wanted.required.weights}": str(target.path)})
+            version = loader.check(draft.path, target.format, plan.targets, key) if loader else None
+            conversion = Conversion(preview, written, certificate, version, options.note)
+            texts = beside(conversion, options)
+            with journal.noted(target, conversion.record, texts):
+                draft.commit()
+        for name, text in texts.items():
+            write_text(target.path.with_name(name), text)
         return conversion
+
+
+def beside(conversion: Conversion, options: Options) -> dict[str, str]:
+    """The texts that lie beside an artifact, by file name: its certificate, and the page about it."""
+    path, certificate = conversion.path, conversion.certificate.text
+    return {certificate_path(path).name: certificate,
+            **({f"{path.name}.md": page(conversion.data, options.lang)} if options.report else {})}
 
 
 @contextmanager
@@ -84,18 +105,23 @@ def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None) -
     fetched, path = _at_hand(source, hub)
     with (open_checkpoint(path, ema=options.ema, key=options.key) as checkpoint,
           auditing(checkpoint.files, wanted=fetched is None) as audit, _original(options, hub) as original):
-        readers = [family(source.model.family)] if source.model and source.model.alone else families()
-        found = recognise(checkpoint.specs, readers, what=path.name, prefix=options.prefix,
-                          layout=None if options.to or options.extract else options.layout,
-                          layouts_first=options.extract or original is not None)
-        layout, like = _target(found, options, original)
-        if options.portable:
-            plan = portable_plan(found, layout, fresh=options.fresh, choices=options.choices)
-        else:
-            plan = make_plan(found, layout, fresh=options.fresh, choices=options.choices, like=like,
-                             drop_trained=options.drop_trained)
-        yield Preview(source, fetched, checkpoint, audit, found, plan, settle(usual=layout.files.container),
+        found, plan = planned(source, checkpoint.specs, options, what=path.name, original=original)
+        yield Preview(source, fetched, checkpoint, audit, found, plan, settle(usual=plan.layout.files.container),
                       options, original)
+
+
+def planned(source: Source, tensors: Mapping[str, TensorSpec], options: Options, *, what: str,
+            original: Original | None = None) -> tuple[Fit, Plan]:
+    """What a source's tensors are, and the proved plan of what is asked for. `what` names the file in messages."""
+    readers = [family(source.model.family)] if source.model and source.model.alone else families()
+    found = recognise(tensors, readers, what=what, prefix=options.prefix,
+                      layout=None if options.to or options.extract else options.layout,
+                      layouts_first=options.extract or original is not None)
+    layout, like = _target(found, options, original)
+    if options.portable:
+        return found, portable_plan(found, layout, fresh=options.fresh, choices=options.choices)
+    return found, make_plan(found, layout, fresh=options.fresh, choices=options.choices, like=like,
+                            drop_trained=options.drop_trained)
 
 
 def _target(found: Fit, options: Options, original: Original | None) -> tuple[Layout, Like | None]:

@@ -10,14 +10,17 @@ import sys
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint, entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 
 from zooconv import hookspecs, settings
+from zooconv.engine import Engine
 from zooconv.errors import UsageError
 from zooconv.mapping.family import Family, Layout
 from zooconv.reference import reference_layouts
+
+T = TypeVar("T", Family[Any], Engine)
 
 
 @dataclass
@@ -28,6 +31,7 @@ class Plugin:
     dist: str
     version: str
     families: list[Family[Any]] = field(default_factory=list)
+    engines: list[Engine] = field(default_factory=list)
     problem: str = ""
 
 
@@ -36,7 +40,7 @@ def plugins() -> tuple[Plugin, ...]:
     """Every installed plugin, loaded."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    disabled, taken = settings.disabled_plugins(), set[str]()
+    disabled, taken = settings.disabled_plugins(), set[tuple[type, str]]()
     entries = sorted(entry_points(group=hookspecs.PROJECT), key=lambda e: (e.name, e.value))
     return tuple(_load(manager, entry, taken) for entry in entries if entry.name not in disabled)
 
@@ -53,6 +57,15 @@ def family(name: str) -> Family[Any]:
             return known
     names = ", ".join(f.name for f in families()) or "none is installed"
     raise UsageError(f"there is no family {name!r}", why=[f"families: {names}"], next="zooconv plugins")
+
+
+def engine(name: str) -> Engine:
+    """The engine of that name. Raises UsageError, naming those that there are."""
+    known = {engine.name: engine for plugin in plugins() for engine in plugin.engines}
+    if name not in known:
+        raise UsageError(f"there is no engine {name!r}", why=[f"engines: {', '.join(known)}"],
+                         next="--engine local")
+    return known[name]
 
 
 def chosen_layout(family: Family[Any], name: str) -> Layout:
@@ -106,7 +119,7 @@ def provider(family: Family[Any]) -> Plugin:
     return next(plugin for plugin in plugins() if any(f.name == family.name for f in plugin.families))
 
 
-def _load(manager: pluggy.PluginManager, entry: EntryPoint, taken: set[str]) -> Plugin:
+def _load(manager: pluggy.PluginManager, entry: EntryPoint, taken: set[tuple[type, str]]) -> Plugin:
     plugin = Plugin(entry.name, *_distribution(entry.dist))
     try:
         module = entry.load()
@@ -116,15 +129,18 @@ def _load(manager: pluggy.PluginManager, entry: EntryPoint, taken: set[str]) -> 
             raise TypeError("it implements no hook of zooconv")
         for caller in hooks:
             for impl in caller.get_hookimpls():
-                if impl.plugin is module:
-                    plugin.families.extend(_checked(impl.function(), taken))
+                if impl.plugin is module and caller.name == "zooconv_engines":
+                    plugin.engines.extend(_checked(impl.function(), Engine, taken))
+                elif impl.plugin is module:
+                    plugin.families.extend(_checked(impl.function(), Family, taken))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit included, and it is not our end
-        plugin.families = []
+        plugin.families, plugin.engines = [], []
         plugin.problem = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         print(f"warning: plugin {entry.name} ({plugin.dist}) is left out: {plugin.problem}", file=sys.stderr)
-    taken.update(f.name for f in plugin.families)
+    taken.update((Family, item.name) for item in plugin.families)
+    taken.update((Engine, item.name) for item in plugin.engines)
     return plugin
 
 
@@ -134,11 +150,12 @@ def _distribution(dist: Distribution | None) -> tuple[str, str]:
     return (dist.name, dist.version) if dist else ("?", "?")
 
 
-def _checked(given: Any, taken: set[str]) -> list[Family[Any]]:
-    families = list(given)
-    for item in families:
-        if not isinstance(item, Family):
-            raise TypeError(f"zooconv_families gave {type(item).__name__}, not a Family")
-        if item.name in taken:
-            raise ValueError(f"the family {item.name!r} is another plugin's already")
-    return families
+def _checked(given: Any, kind: type[T], taken: set[tuple[type, str]]) -> list[T]:
+    items: list[Any] = list(given)
+    article = "an" if kind is Engine else "a"
+    for item in items:
+        if not isinstance(item, kind):
+            raise TypeError(f"its hook gave {type(item).__name__}, not {article} {kind.__name__}")
+        if (kind, item.name) in taken:
+            raise ValueError(f"the {kind.__name__.lower()} {item.name!r} is another plugin's already")
+    return items

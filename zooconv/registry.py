@@ -199,6 +199,10 @@ class Registry:
         """The name under which a file is recorded."""
         return next((name for name, record in self.records.items() if record.path == file), None)
 
+    def of(self, name: str, file: str) -> dict[str, Record]:
+        """The records, by name, that a new artifact of this name and file has to do with."""
+        return {n: self.records[n] for n in {name, self.owner(file)} if n is not None and n in self.records}
+
     def put(self, name: str, record: Record) -> None:
         """Record an artifact, in the place of any other record of the same file.
 

@@ -12,6 +12,7 @@ import typer
 
 from zooconv import __version__
 from zooconv.cli import (
+    batch,
     card,
     config,
     convert,
@@ -37,6 +38,7 @@ app = typer.Typer(
 for name, command, panel in (
     ("fetch-convert", fetch_convert.fetch_convert, "Convert"),
     ("convert", convert.convert, "Convert"),
+    ("batch", batch.batch, "Convert"),
     ("fetch", fetch.fetch, "Convert"),
     ("inspect", inspect.inspect, "Look"),
     ("diff", diff.diff, "Look"),

@@ -59,9 +59,10 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     return _with_parameters(run, [*list(signature.parameters.values())[1:], *flags])
 
 
-def with_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a function the flags of `Options`; it receives them as one argument `options`."""
-    return _with_flags(function, {f.name for f in fields(Options)})
+def with_options(function: Callable[..., None] | None = None, *, without: tuple[str, ...] = ()) -> Callable[..., Any]:
+    """Give a function the flags of `Options`, but for some; it receives them as one argument `options`."""
+    names = {f.name for f in fields(Options)} - {*without}
+    return _with_flags(function, names) if function else functools.partial(_with_flags, names=names)
 
 
 def with_choices(function: Callable[..., None]) -> Callable[..., None]:
@@ -69,7 +70,7 @@ def with_choices(function: Callable[..., None]) -> Callable[..., None]:
     return _with_flags(function, set(CHOICES))
 
 
-def _with_flags(function: Callable[..., None], names: set[str]) -> Callable[..., None]:
+def _with_flags(decorated: Callable[..., None], names: set[str]) -> Callable[..., None]:
     hints = get_type_hints(Options)
     flags = [inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default,
                                annotation=Annotated[hints[f.name], typer.Option(
@@ -77,12 +78,12 @@ def _with_flags(function: Callable[..., None], names: set[str]) -> Callable[...,
                                    rich_help_panel=f.metadata["group"], show_default=f.name == "layout")])
              for f in fields(Options) if f.name in names]
 
-    @functools.wraps(function)
+    @functools.wraps(decorated)
     def run(*args: Any, **given: Any) -> None:
-        chosen = Options(**{name: given.pop(name) for name in list(given) if name in names})
-        function(*args, options=chosen, **given)
+        options = Options(**{name: given.pop(name) for name in list(given) if name in names})
+        decorated(*args, options=options, **given)
 
-    mine = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "options"]
+    mine = [p for p in inspect.signature(decorated, eval_str=True).parameters.values() if p.name != "options"]
     return _with_parameters(run, [*mine, *flags])
 
 

@@ -126,7 +126,7 @@ def build(config: Architecture, *, drop_path: float = 0.0, checkpointing: bool =
 
     Raises TypeError for an architecture that has no such options.
     """
-    dropped = {"drop_path_rate": drop_path} if drop_path else {}
+    dropped: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
     net = TimmBackbone(config.architectures[0], **dropped, **options)
     if checkpointing:
         if not hasattr(net.net, "set_grad_checkpointing"):
