@@ -61,8 +61,8 @@ class _Fetched:
         return [model for model in models if model.repo]
 
     def tell(self) -> None:
-        if self.others:
-            self.say(f"left out, because no hub has {'it' if len(self.others) == 1 else 'them'}: {some([*self.others])}")
+        if names := [*self.others]:
+            self.say(f"left out, because no hub has {'it' if len(names) == 1 else 'them'}: {some(names)}")
 
 
 def _lines(path: Path) -> Iterable[str]:
