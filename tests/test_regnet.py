@@ -232,8 +232,8 @@ def test_a_name_that_each_of_them_uses_is_understood():
     assert {name: resolve(name, zoo()).repo for name in typed} == typed
     with pytest.raises(UsageError, match="could be any of"):
         resolve("regnety_040", zoo())
-    with pytest.raises(UsageError, match="normalise before they convolve"):
-        resolve("timm/regnetv_040.ra3_in1k", zoo())
+    other = resolve("timm/regnetv_040.ra3_in1k", zoo()).model
+    assert (other.family, "normalise before they convolve" in other.note) == ("timm", True)
 
 
 def test_a_name_of_torchvisions_is_refused_because_its_first_weights_are_nowhere_and_others_are_named():
