@@ -17,7 +17,7 @@ FLOORS = [
     {"card"},
     {"subject", "diff"},
     {"pipeline", "parity", "doctor", "repair"},
-    {"conversion", "inspection", "verify", "report", "origin"},
+    {"conversion", "inspection", "verify", "report", "origin", "registries"},
     {"names", "zoo", "plugins", "hookspecs", "hub", "recognise", "execute", "audit", "canonical", "certificate",
      "check", "load_check", "place", "registry", "reread", "d2config", "modules", "upstream"},
     {"mapping", "checkpoint"},

@@ -95,7 +95,7 @@ def _load(manager: pluggy.PluginManager, entry: EntryPoint, taken: set[str]) -> 
 @cache
 def _distribution(dist: Distribution | None) -> tuple[str, str]:
     """Name and version, of which each asking reads the metadata anew."""
-    return (dist.name, dist.version) if dist else ("?", "?")
+    return (dist.name, dist.version) if dist else ("unknown", "0")
 
 
 def _checked(given: Any, taken: set[str]) -> list[Family[Any]]:

@@ -23,6 +23,7 @@ from zooconv.cli import (
     list_,
     parity,
     plugins,
+    registry,
     repair,
     show,
     verify,
@@ -49,6 +50,7 @@ for name, command, panel in (
     ("card", card.card, "Check"),
 ):
     app.command(name, rich_help_panel=panel)(command)
+app.add_typer(registry.app, name="registry", rich_help_panel="Record")
 app.add_typer(plugins.app, name="plugins", rich_help_panel="Look")
 
 
