@@ -24,7 +24,7 @@ def models() -> None:
         cog.outl("|---|---|---|---|---|---|---|")
         for m in zoo().models:
             if m.family == family.name:
-                link = f"[{m.repo}](https://huggingface.co/{m.repo})"
+                link = f"[{m.repo or m.place.split('/')[2]}]({m.place})"
                 also = ", ".join(f"`{alias}`" for alias in m.aliases)
                 cog.outl(f"| `{m.name}` | {m.variant} | {m.input} | {m.mb} | {m.license} | {link} | {also} |")
     cog.outl("\nRefused, because no layout can hold them:\n")

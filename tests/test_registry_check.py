@@ -16,7 +16,7 @@ from zooconv.registries.check import check
 from zooconv.registries.export import COLUMNS, export
 from zooconv.registry import Check, Registry
 
-# To ECMA-262, whose patterns a schema has, $ is the end of the text; to Python's re, also the place before a last newline.
+# To ECMA-262, whose patterns a schema has, $ is the end of a text; to Python's re, also before a last newline.
 TEXT = (ROOT / "docs" / "registry.schema.json").read_text().replace('$"', '\\\\Z"').replace("$)", "\\\\Z)")
 SCHEMA = jsonschema.Draft202012Validator(json.loads(TEXT))
 DIGEST = "0" * 64
@@ -37,8 +37,9 @@ FULL = {
                "parity": {"status": "pass", "against": {"timm": {"status": "pass"}}}},
     "license": "mit", "x-note": "random weights",
 }
-VALUES = (None, True, -1, 0, 2**53, 1.5, "", "x", "X", "../x", "a/b/c/d", "x\n", DIGEST + "\n", "x" * 600, "pkl", "local",
-          "url", "http://example.org", [], [1], ["x"], {}, {"x": 1}, {"F32": 0}, {"F99": 1}, {"status": "maybe"})
+VALUES = (None, True, -1, 0, 2**53, 1.5, "", "x", "X", "../x", "a/b/c/d", "x\n", DIGEST + "\n", "x" * 600, "pkl",
+          "local", "url", "http://example.org", [], [1], ["x"], {}, {"x": 1}, {"F32": 0}, {"F99": 1},
+          {"status": "maybe"})
 
 
 def leaves(value, path=()):

@@ -50,7 +50,9 @@ class Preview:
     def mind(self) -> list[str]:
         """What the layout and the zoo want a user to mind."""
         plan, model = self.plan, self.source.model
-        notes = [*(requires.advice(plan.config) for requires in plan.requires), model.note if model else ""]
+        passed = self.fetched.passed if self.fetched else ()
+        notes = [*(f"a mirror was used: {why}" for why in passed),
+                 *(requires.advice(plan.config) for requires in plan.requires), model.note if model else ""]
         return [note for note in notes if note]
 
     def source_files(self, written: Written) -> tuple[FileDigest, ...]:
@@ -61,7 +63,7 @@ class Preview:
     def data(self) -> dict[str, Any]:
         """Everything that is known so far, as plain data."""
         plan, checkpoint = self.plan, self.checkpoint
-        origin = {"repo": self.fetched.repo, "revision": self.fetched.revision} if self.fetched else {}
+        origin = self.fetched.origin if self.fetched else {}
         return {
             "name": self.place.name,
             "source": {**origin, "file": str(self.checkpoint.path), "format": checkpoint.format,
@@ -121,8 +123,8 @@ class Conversion:
         preview, written, plan = self.preview, self.written, self.preview.plan
         fetched, plugin = preview.fetched, provider(plan.family)
         return Record(
-            source=SourceRecord(type="hf" if fetched else "local", repo=fetched.repo if fetched else None,
-                                revision=fetched.revision if fetched else None,
+            source=SourceRecord(type=("url" if fetched.url else "hf") if fetched else "local",
+                                **(fetched.origin if fetched else {}),
                                 files=source_records(preview.source_files(written)), content=self.source_content),
             converter=Converter(name=plan.family.name, dist=plugin.dist, version=plugin.version, rules=plan.rules,
                                 options=preview.options),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,8 @@ try:  # ISA-L checks 57 GB/s where zlib checks 5; the value is the same.
 except ImportError:
     from zlib import crc32
 
-__all__ = ["FileDigest", "TensorDigest", "canonical_json", "crc32", "file_sha256", "text_sha256", "tree_digest"]
+__all__ = ["FileDigest", "TensorDigest", "canonical_json", "crc32", "digest_in", "file_sha256", "text_sha256",
+           "tree_digest"]
 
 
 class TensorDigest(NamedTuple):
@@ -54,6 +56,15 @@ def file_sha256(path: str | os.PathLike[str]) -> FileDigest:
     with Path(path).open("rb", buffering=0) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return FileDigest(Path(path).name, os.fstat(file.fileno()).st_size, digest)
+
+
+def digest_in(name: str) -> str | None:
+    """The first digits of a file's SHA-256, where its name has them as torch's have: `resnet50-0676ba61.pth`.
+
+    https://docs.pytorch.org/docs/stable/hub.html#torch.hub.load_state_dict_from_url (check_hash)
+    """
+    found = re.search(r"-([0-9a-f]{8,64})\.[a-z0-9]+$", name)
+    return found[1] if found else None
 
 
 def canonical_json(value: object) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from zooconv.checkpoint.open import Checkpoint, open_checkpoint
 from zooconv.digest import file_sha256
 from zooconv.errors import CheckFailed, SourceUnavailable
-from zooconv.names import HubSource
 from zooconv.registry import Record, Registry
 
 if TYPE_CHECKING:
@@ -22,12 +21,12 @@ def source_of(record: Record, registry: Registry, *, given: Path | None = None,
               hub: Hub | None = None) -> Iterator[Checkpoint]:
     """The source of an artifact, open, and proved to be the one that was converted.
 
-    A source of the hub is fetched at its commit, from the cache where it is there; a local one is `given`, or stands
-    under its old name beside the artifact, beside the registry or in the working folder. Raises SourceUnavailable where
-    it is nowhere, CheckFailed where it has other bytes.
+    A source of the hub is fetched at its commit, one of the web by its address, from the cache where it is there; a
+    local one is `given`, or stands under its old name beside the artifact, beside the registry or in the working
+    folder. Raises SourceUnavailable where it is nowhere, CheckFailed where it has other bytes.
     """
     options = record.converter.options
-    fetched = _fetched(record, hub) if given is None and record.source.type == "hf" else None
+    fetched = _fetched(record, hub) if given is None and record.source.type != "local" else None
     path = fetched.path if fetched else given or _found(record, registry)
     with open_checkpoint(path, ema=options.get("ema"), key=options.get("key")) as checkpoint:
         recorded = {file.sha256 for file in record.source.files}
@@ -43,13 +42,9 @@ def source_of(record: Record, registry: Registry, *, given: Path | None = None,
 
 
 def _fetched(record: Record, hub: Hub | None) -> Fetched:
-    from zooconv.hub import Hub
+    from zooconv.sources.fetch import fetch_source, recorded_source
 
-    source = record.source
-    assert source.repo is not None
-    assert source.revision is not None
-    wanted = HubSource(source.repo, source.revision, (source.files[0].file,), source.repo)
-    return (hub or Hub()).fetch(wanted)
+    return fetch_source(recorded_source(record.source, record.path), hub)
 
 
 def _found(record: Record, registry: Registry) -> Path:

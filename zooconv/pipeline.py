@@ -19,7 +19,7 @@ from zooconv.errors import UsageError
 from zooconv.execute import execute
 from zooconv.load_check import loading
 from zooconv.mapping.plan import make_plan
-from zooconv.names import HubSource, LocalSource, Source, local, resolve
+from zooconv.names import LocalSource, Source, local, resolve
 from zooconv.options import Options
 from zooconv.place import object_to, place
 from zooconv.plugins import chosen_layout, families
@@ -32,6 +32,7 @@ from zooconv.zoo import zoo
 if TYPE_CHECKING:
     from zooconv.hub import Fetched, Hub
     from zooconv.inspection import Inspection
+    from zooconv.names import HubSource, UrlSource
 
 
 
@@ -80,10 +81,10 @@ def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None) -
         yield Preview(source, fetched, checkpoint, audit, found, plan, target, options.recorded)
 
 
-def _fetched(source: HubSource, hub: Hub | None) -> tuple[Fetched, Path]:
-    from zooconv.hub import Hub
+def _fetched(source: HubSource | UrlSource, hub: Hub | None) -> tuple[Fetched, Path]:
+    from zooconv.sources.fetch import fetch_source
 
-    fetched = (hub or Hub()).fetch(source)
+    fetched = fetch_source(source, hub)
     return fetched, fetched.path
 
 
@@ -106,7 +107,7 @@ def convert(path: str | Path, **options: Any) -> Conversion:
 def fetch(name: str, *, hub: Hub | None = None) -> Fetched:
     """Download a model's weights, verified, and say where they are. Raises ZooError."""
     source = resolve(name, zoo())
-    if not isinstance(source, HubSource):
+    if isinstance(source, LocalSource):
         raise UsageError(f"{name} is a file already", next=f"zooconv convert {name}")
     return _fetched(source, hub)[0]
 

@@ -16,7 +16,7 @@ from zooconv.checkpoint.open import Checkpoint
 from zooconv.checkpoint.write import FORMATS
 from zooconv.digest import file_sha256
 from zooconv.errors import UsageError
-from zooconv.names import HubSource, LocalSource, Source, artifact_name
+from zooconv.names import LocalSource, Source, artifact_name
 from zooconv.options import Format
 from zooconv.registry import Registry
 
@@ -53,7 +53,7 @@ def place(source: Source, layout: str, *, output: Path | None = None, format_: F
     stem = Path(stem).stem if isinstance(source, LocalSource) else stem
     asked = "_".join(option if value is True else f"{option}{value}" for option, value in (choices or {}).items())
     whole = "_".join(filter(None, [stem, layout, asked]))
-    path, format_ = _file(output, whole, format_, hub=isinstance(source, HubSource))
+    path, format_ = _file(output, whole, format_, hub=not isinstance(source, LocalSource))
     where, file = _registry(path, registry or settings.registry_path())
     own = asked if path.name == f"{whole}.pth" else artifact_name(path.name)
     key = f"{name}/{artifact_name(layout)}" + (f"/{own}" if own else "")

@@ -66,7 +66,7 @@ def source_line(data: Data) -> str:
     source = data["source"]
     inside = f", under {'.'.join(source['wrapper'])}" if source["wrapper"] else ""
     where = (f"{source['repo']} @ {source['revision'][:12]}, {source['file'].rsplit('/', 1)[-1]}" if "repo" in source
-             else source["file"])
+             else source.get("url") or source["file"])
     return f"{where}  ({source['format']}, {source['tensors']} tensors{inside})"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 REGISTRY = "ZOOCONV_REGISTRY"
 DISABLE_PLUGINS = "ZOOCONV_DISABLE_PLUGINS"
 DEBUG = "ZOOCONV_DEBUG"
+CACHE = "ZOOCONV_CACHE"
 
 
 def registry_path() -> Path | None:
@@ -19,6 +20,12 @@ def registry_path() -> Path | None:
 def disabled_plugins() -> frozenset[str]:
     """Plugins that `$ZOOCONV_DISABLE_PLUGINS` shuts out, by entry-point name, comma-separated."""
     return frozenset(filter(None, os.environ.get(DISABLE_PLUGINS, "").replace(" ", "").split(",")))
+
+
+def cache_path() -> Path:
+    """What zooconv itself keeps between runs: `$ZOOCONV_CACHE`, else `~/.cache/zooconv` (XDG_CACHE_HOME)."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(os.environ.get(CACHE) or Path(home) / "zooconv")
 
 
 def debug() -> bool:

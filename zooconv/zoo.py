@@ -22,6 +22,11 @@ A family keeps its models in a `zoo.toml`:
 A model's artifacts are called after its `name`; it answers to its aliases and its repository, too. A model that is one
 file of many in a repository names it (`files = ["folder/model.pt"]`), and answers to `owner/repo:folder/model.pt`. A
 `note` says what a user of its weights should mind.
+
+A model that is on no hub has a `url` in place of its `repo`. Where other places have the very same file, the row names
+them as `mirrors`, each an https address or `owner/repo[@revision]:file`, to be tried in turn where it is unavailable.
+Nothing there vouches for the bytes, so either needs `sha256`, or a name that has its first digits
+(`resnet50-0676ba61.pth`).
 """
 
 from __future__ import annotations
@@ -33,7 +38,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from zooconv.digest import digest_in
 from zooconv.mapping.family import Family
+from zooconv.names import is_place
 from zooconv.plugins import families
 
 
@@ -54,11 +61,31 @@ class Model:
     note: str = ""
     revision: str = "main"
     files: tuple[str, ...] = ()
+    url: str = ""
+    mirrors: tuple[str, ...] = ()
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.url or self.mirrors) and not self.promised:
+            raise ValueError(f"{self.name}: nothing says what its bytes are: sha256 is missing")
+        wrong = [text for text in self.mirrors if not is_place(text)]
+        if wrong or (self.url and not self.url.startswith("https://")):
+            raise ValueError(f"{self.name}: {(wrong or [self.url])[0]} is neither https:// nor owner/repo")
+
+    @property
+    def promised(self) -> str:
+        """Its file's SHA-256, or the first digits, as far as anything but a hub says them."""
+        return self.sha256 or digest_in(self.url) or ""
+
+    @property
+    def place(self) -> str:
+        """Where it is, as a link."""
+        return self.url or f"https://huggingface.co/{self.repo}"
 
     @property
     def names(self) -> tuple[str, ...]:
         """Everything that this model answers to: with `files`, its repository has other models, too."""
-        address = [f"{self.repo}:{file}" for file in self.files] or [self.repo]
+        address = [f"{self.repo}:{file}" for file in self.files] or [self.url or self.repo]
         return (self.name, *self.aliases, *address)
 
 
@@ -114,7 +141,7 @@ def read_models(family: Family[Any]) -> tuple[list[Model], dict[str, str]]:
     for row in table["zoo"]["models"]:
         full = table.get("defaults", {}) | row
         pixels = table["pixels"][full.pop("pixels")]
-        lists = {key: tuple(full[key]) for key in ("aliases", "files") if key in full}
-        models.append(Model(**(full | lists), family=family.name,
+        lists = {key: tuple(full[key]) for key in ("aliases", "files", "mirrors") if key in full}
+        models.append(Model(**({"repo": ""} | full | lists), family=family.name,
                             mean=tuple(pixels["mean"]), std=tuple(pixels["std"])))
     return models, table.get("refused", {})

@@ -20,7 +20,7 @@ def list_(out: Output, glob: Annotated[str, typer.Argument(help="A pattern, like
 
     wanted = family_of(family).name if family else None
     models = [m for m in zoo().matching(glob) if wanted in (None, m.family)]
-    rows = [(m.name, m.family, m.variant, str(m.input), str(m.mb), m.license, m.repo) for m in models]
+    rows = [(m.name, m.family, m.variant, str(m.input), str(m.mb), m.license, m.repo or m.url) for m in models]
     text = table(rows, ("NAME", "FAMILY", "VARIANT", "INPUT", "MB", "LICENCE", "SOURCE")) if rows else ""
     if not rows:
         out.say(f"no model is called {glob!r}; zooconv list shows all" if glob != "*" else

@@ -17,12 +17,12 @@ def show(out: Output, name: Annotated[str, typer.Argument(help="A model of the z
     """Show all that is known of one model."""
     from zooconv.errors import UsageError
     from zooconv.mapping.family import config_facts, config_text
-    from zooconv.names import HubSource, resolve
+    from zooconv.names import LocalSource, resolve
     from zooconv.plugins import family
     from zooconv.zoo import zoo
 
     source = resolve(name, zoo())
-    if not isinstance(source, HubSource) or source.model is None:
+    if isinstance(source, LocalSource) or source.model is None:
         raise UsageError(f"{name} is no model of the zoo", next=f"zooconv fetch-convert {name} --dry-run")
     model, known = source.model, family(source.model.family)
     config = known.variants[model.variant]
@@ -30,12 +30,13 @@ def show(out: Output, name: Annotated[str, typer.Argument(help="A model of the z
     text = facts(
         ("name", model.name), ("also", ", ".join(model.aliases)),
         ("is", f"{known.title} {model.variant}  ({config_text(config)})"),
-        ("source", f"https://huggingface.co/{model.repo}  ({model.mb} MB)"), ("licence", model.license),
+        ("source", f"{model.place}  ({model.mb} MB)"),
+        ("mirrors", "\n".join(model.mirrors)), ("sha256", model.promised), ("licence", model.license),
         ("input", f"{model.input} x {model.input}, mean {_triple(model.mean)}, std {_triple(model.std)}, on 0..1, RGB"),
         ("mind", model.note), ("layouts", ", ".join(layouts)),
         ("next", f"zooconv fetch-convert {model.name} --layout …"),
     )
-    out.result({**asdict(model), "config": config_facts(config), "layouts": layouts}, text, model.repo)
+    out.result({**asdict(model), "config": config_facts(config), "layouts": layouts}, text, model.repo or model.url)
 
 
 def _triple(values: tuple[float, ...]) -> str:
