@@ -19,7 +19,7 @@ FLOORS = [
     {"pipeline", "parity", "doctor", "repair"},
     {"conversion", "inspection", "verify", "report", "origin", "registries"},
     {"names", "zoo", "plugins", "hookspecs", "hub", "sources", "recognise", "execute", "audit", "canonical",
-     "certificate", "check", "load_check", "place", "registry", "reread", "d2config", "modules", "upstream"},
+     "certificate", "check", "load_check", "lock", "place", "registry", "reread", "d2config", "modules", "upstream"},
     {"mapping", "checkpoint"},
     {"atomic", "digest", "errors", "files", "finite", "options", "output", "pump", "settings", "tensor"},
 ]

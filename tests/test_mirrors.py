@@ -22,6 +22,7 @@ from zooconv.sources import web
 from zooconv.sources.fetch import fetch_source
 from zooconv.testing.checkpoints import random_weights, save_pth
 from zooconv.testing.hub import LocalHub
+from zooconv.upstream import import_package
 from zooconv.verify import certificate_faults
 from zooconv.zoo import Model, zoo
 
@@ -219,6 +220,16 @@ ROW = {"name": "x", "family": "toy", "variant": "s", "repo": "a/x", "license": "
 def test_a_row_that_vouches_for_nothing_is_refused(change, word):
     with pytest.raises(ValueError, match=word):
         Model(**(ROW | change))
+
+
+def test_every_file_of_torchvision_in_the_zoo_is_where_torchvision_says_and_as_long(timm):
+    models = import_package("torchvision").models
+    official = {weights.url: weights.meta for name in models.list_models(module=models)
+                for weights in models.get_model_weights(name)}
+    rows = [model for model in zoo().models if "download.pytorch.org" in model.url]
+    assert len(rows) > 30
+    for model in rows:
+        assert model.mb == round(official[model.url]["_file_size"] * 1.048576)
 
 
 def test_every_address_of_the_zoo_has_digits_and_an_official_host():

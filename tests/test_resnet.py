@@ -349,7 +349,7 @@ def test_three_stages_are_no_resnet():
 
 @pytest.mark.parametrize(("typed", "repo"), [
     ("resnet50_tv", "timm/resnet50.tv_in1k"), ("resnet50_tv2", "timm/resnet50.tv2_in1k"),
-    ("resnet50-11ad3fa6", "timm/resnet50.tv2_in1k"), ("resnet50.d_in1k", "timm/resnet50.d_in1k"),
+    ("resnet50.d_in1k", "timm/resnet50.d_in1k"),
     ("resnet101_tv", "timm/resnet101.tv_in1k"), ("resnext101_32x8d_tv", "timm/resnext101_32x8d.tv_in1k"),
     ("swsl_resnet50", "timm/resnet50.fb_swsl_ig1b_ft_in1k"), ("gluon_resnet152_v1b", "timm/resnet152.gluon_in1k"),
     ("ig_resnext101_32x8d", "timm/resnext101_32x8d.fb_wsl_ig1b_ft_in1k"),

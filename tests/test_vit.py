@@ -493,7 +493,8 @@ def test_names_that_people_type(typed, repo):
 
 @pytest.mark.parametrize("typed", ["timm/deit_base_distilled_patch16_224.fb_in1k", "vit_base_patch16_siglip_224.webli",
                                    "facebook/deit-base-distilled-patch16-224", "vit_base_patch16_rpn_224.sw_in1k",
-                                   "vit_b_16", "vit_base_patch16_224.bamboo", "vit_giant_patch16_gap_224.in22k_ijepa"])
+                                   "vit_b_16_swag", "vit_base_patch16_224.bamboo",
+                                   "vit_giant_patch16_gap_224.in22k_ijepa"])
 def test_names_of_what_there_is_not_are_refused(typed):
     with pytest.raises(UsageError, match="is refused"):
         resolve(typed, zoo())

@@ -25,6 +25,7 @@ from zooconv.registry import Check, Content, Converter, File, Output, Record, So
 
 if TYPE_CHECKING:
     from zooconv.hub import Fetched
+    from zooconv.lock import Pin
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Preview:
     plan: Plan
     place: Place
     options: dict[str, Any]
+    pin: Pin | None = None
 
     @property
     def license(self) -> str:

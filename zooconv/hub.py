@@ -73,6 +73,13 @@ class Hub:
     def __init__(self, endpoint: str | None = None, cache: Path | None = None, *, progress: bool = False) -> None:
         self.endpoint, self.cache, self.progress = endpoint, cache, progress
 
+    @property
+    def folder(self) -> Path:
+        """Its cache."""
+        from huggingface_hub import constants
+
+        return Path(self.cache or constants.HF_HUB_CACHE)
+
     def fetch(self, source: HubSource) -> Fetched:
         """Have a source's files on disk, and prove that they are what the hub says.
 
@@ -126,9 +133,7 @@ class Hub:
         It was asked for the commit, and would not know the branch offline. Layout of the cache:
         https://huggingface.co/docs/huggingface_hub/guides/manage-cache
         """
-        from huggingface_hub import constants
-
-        folder = Path(self.cache or constants.HF_HUB_CACHE) / f"models--{source.repo.replace('/', '--')}" / "refs"
+        folder = self.folder / f"models--{source.repo.replace('/', '--')}" / "refs"
         note = folder / source.revision
         if not _COMMIT.fullmatch(source.revision) and note.resolve().is_relative_to(folder.resolve()):
             note.parent.mkdir(parents=True, exist_ok=True)

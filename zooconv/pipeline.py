@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from zooconv.d2config.file import check_config, set_weights
 from zooconv.errors import UsageError
 from zooconv.execute import execute
 from zooconv.load_check import loading
+from zooconv.lock import pin
 from zooconv.mapping.plan import make_plan
 from zooconv.names import LocalSource, Source, local, resolve
 from zooconv.options import Options
@@ -56,10 +57,13 @@ def run(source: Source, options: Options, *, hub: Hub | None = None,
             check_written(draft.path, plan, writer, written, digests=options.verify)
             certificate = certify(plan, written, draft.path, preview.source_files(written), options.recorded)
             version = torch.check(draft.path, target.format, plan.targets) if torch else None
+            if preview.pin:
+                preview.pin.check_written(preview.source_files(written), written, certificate)
             draft.commit()
         write_text(certificate_path(target.path), certificate.text)
         conversion = Conversion(preview, written, certificate, version, options.note)
-        update(target.registry, lambda registry: registry.put(target.name, conversion.record))
+        if not preview.pin:
+            update(target.registry, lambda registry: registry.put(target.name, conversion.record))
         if options.report:
             write_text(target.path.with_name(f"{target.path.name}.md"), page(conversion.data))
         if options.config:
@@ -72,13 +76,18 @@ def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None) -
     """The road up to the proved plan. Nothing is written; the checkpoint is open inside the block."""
     target = place(source, options.layout, output=options.output, format_=options.format,
                    registry=options.registry, name=options.name, choices=options.choices)
-    fetched, path = (None, source.path) if isinstance(source, LocalSource) else _fetched(source, hub)
+    held = pin(source, target) if options.locked else None
+    with held.fetching() if held else nullcontext():
+        source = held.source(source) if held else source
+        fetched, path = (None, source.path) if isinstance(source, LocalSource) else _fetched(source, hub)
     with (open_checkpoint(path, ema=options.ema, key=options.key) as checkpoint,
           auditing(checkpoint.files, wanted=fetched is None) as audit):
         found = recognise(checkpoint.specs, families(), what=path.name, prefix=options.prefix)
         plan = make_plan(found, chosen_layout(found.family, options.layout), fresh=options.fresh,
                          choices=options.choices)
-        yield Preview(source, fetched, checkpoint, audit, found, plan, target, options.recorded)
+        if held:
+            held.check_plan(plan, target.layout, options.recorded)
+        yield Preview(source, fetched, checkpoint, audit, found, plan, target, options.recorded, held)
 
 
 def _fetched(source: HubSource | UrlSource, hub: Hub | None) -> tuple[Fetched, Path]:

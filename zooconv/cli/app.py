@@ -12,6 +12,7 @@ import typer
 
 from zooconv import __version__
 from zooconv.cli import (
+    cache,
     card,
     convert,
     diff,
@@ -51,6 +52,7 @@ for name, command, panel in (
 ):
     app.command(name, rich_help_panel=panel)(command)
 app.add_typer(registry.app, name="registry", rich_help_panel="Record")
+app.add_typer(cache.app, name="cache", rich_help_panel="Record")
 app.add_typer(plugins.app, name="plugins", rich_help_panel="Look")
 
 

@@ -8,6 +8,7 @@ from zooconv.errors import SourceUnavailable, WrongBytes
 from zooconv.hub import Fetched, Hub
 from zooconv.names import HubSource, UrlSource
 from zooconv.registry import SourceRecord
+from zooconv.sources.notes import remember
 from zooconv.sources.web import fetch_url
 
 
@@ -29,6 +30,7 @@ def fetch_source(source: HubSource | UrlSource, hub: Hub | None = None) -> Fetch
             passed.append(error)
             continue
         _compare(place, got)
+        remember(got, hub.folder)
         return replace(got, passed=tuple(error.what for error in passed))
     if len(passed) == 1:
         raise passed[0]
