@@ -74,7 +74,7 @@ def command_line() -> None:
     """Every verb and every flag."""
     command = [sys.executable, "-m", "typer", "zooconv.cli.app", "utils", "docs", "--name", "zooconv"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "200"})  # noqa: S603
-    body = done.stdout.split("**Commands**:")[1]
+    body = done.stdout.split("**Commands**:", 1)[1]
     cog.outl(html.unescape(body[body.index("## "):]).strip())
 
 
@@ -99,7 +99,7 @@ def exit_codes() -> None:
     cog.outl("|---|---|")
     cog.outl("| 0 | done |")
     for kind in kinds:
-        if kind is not errors.ZooError:
+        if kind.__base__ is errors.ZooError:
             cog.outl(f"| {kind.exit_code} | {' '.join((kind.__doc__ or '').split())} |")
     cog.outl("| 130 | Interrupted. Nothing was put in place. |")
 
@@ -111,7 +111,7 @@ def environment() -> None:
     cog.outl("| variable | meaning |")
     cog.outl("|---|---|")
     for name, meaning in ((settings.REGISTRY, settings.registry_path), (settings.DISABLE_PLUGINS, settings.disabled_plugins),
-                          (settings.DEBUG, settings.debug)):
+                          (settings.CACHE, settings.cache_path), (settings.DEBUG, settings.debug)):
         cog.outl(f"| `{name}` | {' '.join((meaning.__doc__ or '').split())} |")
 
 

@@ -12,12 +12,13 @@ import pytest
 from support import DATA, SMALL, files_in
 from zooconv_zoo.convnext import FAMILY
 
-from zooconv import AuthRequired, SourceUnavailable, UsageError, fetch_convert
+from zooconv import AuthRequired, CheckFailed, SourceUnavailable, UsageError, fetch_convert
 from zooconv import hub as hub_module
 from zooconv.digest import digest_in
 from zooconv.errors import WrongBytes
 from zooconv.hub import Hub
 from zooconv.names import HubSource, UrlSource, resolve
+from zooconv.registry import Registry
 from zooconv.sources import web
 from zooconv.sources.fetch import fetch_source
 from zooconv.testing.checkpoints import random_weights, save_pth
@@ -70,7 +71,7 @@ def test_an_address_becomes_an_artifact_whose_record_has_the_whole_digest(served
     assert (source["type"], source["url"]) == ("url", release)
     assert source["files"] == [{"file": release.rsplit("/", 1)[-1], "size": weights_file.stat().st_size,
                                 "sha256": sha256(weights_file)}]
-    book = __import__("zooconv.registry", fromlist=["Registry"]).Registry.read(work / "registry.json")
+    book = Registry.read(work / "registry.json")
     assert certificate_faults(book, result.record) == []
 
 
@@ -253,3 +254,17 @@ def test_by_the_command_line_a_release_is_fetched_and_shown(served, release, wei
     other = f"{served.web}/other.pth#sha256={'0' * 64}"
     assert zooconv("fetch", other, env=environment | {"HF_HUB_OFFLINE": "1"}).code == 3
     assert files_in(work) == ["cache"]
+
+
+def test_an_address_is_held_to_its_record(served, release, weights_file, work):
+    path = fetch_convert(release, load_check=False).path
+    content = path.read_bytes()
+    path.unlink()
+    assert fetch_convert(release, load_check=False, locked=True).path.read_bytes() == content
+    (kept,) = (work / "cache" / "sources").rglob("*.pth")
+    kept.unlink()
+    served.fault("web GET", wrong=True, times=9)
+    with pytest.raises(CheckFailed, match="is not what the registry pins") as caught:
+        fetch_convert(release, load_check=False, locked=True)
+    assert f"promised sha256 {sha256(weights_file)}" in str(caught.value)
+    assert path.read_bytes() == content

@@ -24,7 +24,7 @@ file of many in a repository names it (`files = ["folder/model.pt"]`), and answe
 `note` says what a user of its weights should mind.
 
 A model that is on no hub has a `url` in place of its `repo`. Where other places have the very same file, the row names
-them as `mirrors`, each an https address or `owner/repo[@revision]:file`, to be tried in turn where it is unavailable.
+them as `mirrors`, each an https address or `owner/repo[@revision][:file]`, to be tried in turn where it is unavailable.
 Nothing there vouches for the bytes, so either needs `sha256`, or a name that has its first digits
 (`resnet50-0676ba61.pth`).
 """

@@ -110,6 +110,6 @@ def merge_driver(out: Output, base: Annotated[Path, typer.Argument(help="The anc
 
     conflicts = merge_files(base, ours, theirs)
     if conflicts:
-        raise CheckFailed(f"both sides record {len(conflicts)} artifacts, differently", why=map(str, conflicts),
-                          next="delete one line of each pair in the registry, then: zooconv registry check --fix")
+        raise CheckFailed("both sides changed these artifacts, differently", why=map(str, conflicts),
+                          next="delete one line of each pair, and the marks, then: zooconv registry check --fix")
     out.result({"conflicts": []}, "")

@@ -52,7 +52,7 @@ def union(registries: Sequence[Registry], home: Path, *, prefer: Prefer | None =
                 merged = {name: record for name, record in merged.items() if record.path != chosen.path}
                 merged[conflict.name] = chosen
     if conflicts and prefer is None:
-        raise CheckFailed(f"{len(conflicts)} of the artifacts cannot be merged", why=map(str, conflicts),
+        raise CheckFailed("these artifacts are recorded differently", why=map(str, conflicts),
                           next="convert the one that is wrong again, or say whose record is taken: --prefer first|last")
     return Registry(home / "registry.json", merged)
 
