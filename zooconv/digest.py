@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zooconv.tensor import Shape
 
@@ -22,8 +22,8 @@ try:  # ISA-L checks 57 GB/s where zlib checks 5; the value is the same.
 except ImportError:
     from zlib import crc32
 
-__all__ = ["FileDigest", "TensorDigest", "canonical_json", "crc32", "digest_in", "file_sha256", "text_sha256",
-           "tree_digest"]
+__all__ = ["FileDigest", "TensorDigest", "canonical_json", "crc32", "digest_in", "file_sha256", "strict_json",
+           "text_sha256", "tree_digest"]
 
 
 class TensorDigest(NamedTuple):
@@ -70,6 +70,24 @@ def digest_in(name: str) -> str | None:
 def canonical_json(value: object) -> str:
     """JSON with one spelling: sorted keys, no spaces, ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def strict_json(text: str) -> Any:
+    """What JSON says, where it has one meaning. Raises ValueError for a key that stands twice and for NaN, too."""
+    return json.loads(text, object_pairs_hook=_no_twice, parse_constant=_no_constant)
+
+
+def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in made:
+            raise ValueError(f"{key!r:.80} stands twice")
+        made[key] = value
+    return made
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def text_sha256(text: str) -> str:

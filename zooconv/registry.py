@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from zooconv.atomic import drafting, locked
-from zooconv.digest import FileDigest, canonical_json
+from zooconv.digest import FileDigest, canonical_json, strict_json
 from zooconv.errors import UsageError
 from zooconv.tensor import DTYPES
 
@@ -37,15 +37,10 @@ def _name(text: str) -> str:
     return text
 
 
-def _dtype(text: str) -> str:
-    if text not in DTYPES:
-        raise ValueError(f"{text!r:.80} is no dtype")
-    return text
-
-
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
 Count = Annotated[int, Field(ge=1, le=2**53 - 1)]  # what any reader of JSON holds exactly
 Name = Annotated[str, AfterValidator(_name)]
+DType = Annotated[str, Field(pattern=rf"^({'|'.join(DTYPES)})\z")]
 
 
 class _Strict(BaseModel):
@@ -70,7 +65,7 @@ class Content(_Strict):
     tree: Sha256
     tensors: Count
     params: Count
-    dtypes: dict[Annotated[str, AfterValidator(_dtype)], Count]
+    dtypes: dict[DType, Count]
     canonical: Sha256 | None = None
 
 
@@ -267,7 +262,7 @@ def _parse(path: Path, text: str) -> dict[str, Record]:
         raise _broken(path, "it holds the marks of a merge conflict",
                       "resolve the conflict, then: zooconv registry check --fix")
     try:
-        table = json.loads(text, object_pairs_hook=_no_twice, parse_constant=_no_constant)
+        table = strict_json(text)
     except (ValueError, RecursionError) as error:
         raise _broken(path, str(error)) from None
     if not isinstance(table, dict) or not isinstance(table.get("schema"), int):
@@ -300,19 +295,6 @@ def _nulls(model: BaseModel) -> Iterator[str]:
             yield key
         parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
         yield from (f"{key}.{null}" for part in parts if isinstance(part, BaseModel) for null in _nulls(part))
-
-
-def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in made:
-            raise ValueError(f"{key!r:.80} stands twice")
-        made[key] = value
-    return made
-
-
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no number of a registry")
 
 
 def _broken(path: Path, why: str, next_: str = "") -> UsageError:

@@ -38,7 +38,10 @@ def merge(out: Output, files: Annotated[list[Path], typer.Argument(help="Registr
     def united() -> Registry:
         return union([open_registry(path) for path in files], (output or files[0]).parent, prefer=prefer)
 
-    merged = update(output, lambda registry: vars(registry).update(records=united().records)) if output else united()
+    def take(registry: Registry) -> None:
+        registry.records = united().records
+
+    merged = update(output, take) if output else united()
     if output is not None:
         out.say(f"{output}: {len(merged.records)} artifacts of {len(files)} registries")
     out.result({"file": output and str(output), "artifacts": sorted(merged.records)},

@@ -56,7 +56,8 @@ def _downloaded(path: Path, source: UrlSource, progress: bool) -> FileDigest:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        raise SourceUnavailable(f"{source.url} is not in the cache, and the client is offline (HF_HUB_OFFLINE)",
+        raise SourceUnavailable(f"{source.url} is not in the cache, or damaged there",
+                                why=["the client is offline (HF_HUB_OFFLINE)"],
                                 next="run it once with a network, or unset HF_HUB_OFFLINE")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
