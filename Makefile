@@ -6,13 +6,17 @@ VENV ?= .venv
 PIP_ARGS ?=
 # What zooconv is told besides, such as --layout maskdino.
 ARGS ?=
+# What `make zoo` is about: a family, or a list of names (LIST=lists/common.txt), and how many at once.
 FAMILY ?= convnext
+LIST ?=
+JOBS ?=
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types docs docs-check prove bench zoo verify clean
+.PHONY: help setup demo test test-slow lint types docs docs-check prove catalogue catalogue-check bench bench-batch zoo \
+  verify clean
 
 ##@ First steps
 help: ## Show this help
@@ -34,10 +38,8 @@ demo: setup ## Fetch and convert convnext_tiny_22k from a local hub, with random
 convert-%: setup ## Fetch and convert one model: make convert-convnext_tiny_22k ARGS='--layout maskdino'
 	$(BIN)/zooconv fetch-convert $* $(ARGS)
 
-zoo: setup ## Fetch and convert every model of a family: make zoo FAMILY=convnext
-	@$(BIN)/zooconv list --family $(FAMILY) --quiet | while read -r name; do \
-	  $(BIN)/zooconv fetch-convert "$$name" $(ARGS) || failed="$$failed $$name"; done; \
-	  test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
+zoo: setup ## Fetch and convert many, and again only what changed: make zoo FAMILY=convnext JOBS=2, LIST=lists/common.txt
+	$(BIN)/zooconv batch $(if $(LIST),--list $(LIST),--family $(FAMILY)) $(JOBS:%=--jobs %) --keep-going --resume $(ARGS)
 
 verify: setup ## Hash every artifact again and hold it against the registry
 	$(BIN)/zooconv verify
@@ -56,18 +58,28 @@ types: setup ## Check the types
 	$(BIN)/mypy
 
 docs: setup ## Write the generated parts of the documentation anew
-	$(BIN)/python -m cogapp -r -I docs README.md docs/*.md docs/plugins/*.md docs/detectron2/*.md
+	$(BIN)/python -m cogapp -r -I docs README.md docs/*.md docs/*/*.md
 	$(BIN)/python -c 'from zooconv.card import schema; print(schema(), end="")' > docs/card.schema.json
 	$(BIN)/python -m zooconv.scaffold plugins/example
 
 docs-check: setup ## Check that the generated parts of the documentation are fresh
-	$(BIN)/python -m cogapp --check -I docs README.md docs/*.md docs/plugins/*.md docs/detectron2/*.md
+	$(BIN)/python -m cogapp --check -I docs README.md docs/*.md docs/*/*.md
 
-prove: setup ## Prove every family at full size, with random weights, and write docs/proofs.md
+prove: setup ## Prove every family at full size, with random weights, and write docs/proofs.md; then all of timm
 	$(BIN)/python -m zooconv.testing.prove --write docs/proofs.md $(ARGS)
+	$(BIN)/python -m zooconv.testing.prove_members --road 12
+
+catalogue: setup ## Write the tables of timm's models and architectures anew, from the timm that is installed
+	$(BIN)/python -m zooconv_zoo.timm.catalogue
+
+catalogue-check: setup ## Check that the table of timm's models is fresh
+	$(BIN)/python -m zooconv_zoo.timm.catalogue --check
 
 bench: setup ## Measure speed and memory, and write benchmarks/README.md
 	$(BIN)/python benchmarks/run.py
+
+bench-batch: setup ## Measure batches, and write benchmarks/batch.md
+	$(BIN)/python benchmarks/batch.py
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) weights dist build benchmarks/data .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -18,7 +18,7 @@ def once(source_path: str, artifact_path: str) -> float:
     start = perf_counter()
     with open_checkpoint(source_path) as source, open_checkpoint(artifact_path) as artifact:
         found = recognise(source.specs, families(), what=source_path)
-        ours = read_layout(artifact, found.family.name, chosen_layout(found.family, "d2"))
+        ours = read_layout(artifact, found.family, chosen_layout(found.family, "d2"))
         result = parity(source, found, artifact, ours, "timm")
     if not result.passed:
         sys.exit("not the same function")

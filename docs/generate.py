@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import inspect
+import itertools
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ def models() -> None:
     from zooconv.plugins import families
     from zooconv.zoo import zoo
 
-    for family in _official(families()):
+    for family in _official(families(), many=False):
         cog.outl(f"\n## {family.title}\n")
         cog.outl("| name | variant | input | MB | licence of the weights | source | also called |")
         cog.outl("|---|---|---|---|---|---|---|")
@@ -27,9 +28,33 @@ def models() -> None:
                 link = f"[{m.repo or m.place.split('/')[2]}]({m.place})"
                 also = ", ".join(f"`{alias}`" for alias in m.aliases)
                 cog.outl(f"| `{m.name}` | {m.variant} | {m.input} | {m.mb} | {m.license} | {link} | {also} |")
+    for family in _official(families()):
+        if family.members:
+            _many(family, [m for m in zoo().models if family.name in (m.family, m.also and m.also.family)])
     cog.outl("\nRefused, because no layout can hold them:\n")
     for glob, reason in zoo().refused.items():
         cog.outl(f"- `{glob}`: {reason}.")
+
+
+def _many(family: Any, models: list[Any]) -> None:
+    """Those of a family that stands for many architectures, by the first word of their names."""
+    groups: dict[str, list[Any]] = {}
+    for m in models:
+        variant = m.variant if m.family == family.name else m.also.variant
+        groups.setdefault(variant.split("_")[0].rstrip("0123456789"), []).append((variant, m))
+    small = sorted(word for word, group in groups.items() if len(group) < 8)
+    cog.outl(f"\n## Any architecture of {family.name}\n")
+    cog.outl(f"{len(models)} models of {len({v for g in groups.values() for v, _ in g})} architectures, of which those above "
+             f"are {sum(m.family != family.name for m in models)}; `zooconv list 'efficientnet*'` shows them. "
+             f"{sum(not m.repo for m in models)} have no copy on the hub. Tags of one and the same file count once, and "
+             "answer to both names. By the first word of their names:\n")
+    cog.outl("| names | architectures | models | MB | licences of the weights |\n|---|---|---|---|---|")
+    rest = [one for word in small for one in groups[word]]
+    for word, group in [*((w, groups[w]) for w in sorted(groups) if w not in small), ("others", rest)]:
+        sizes, licenses = [m.mb for _, m in group], sorted({m.license for _, m in group})
+        shown = ", ".join(licenses[:4]) + (f" and {len(licenses) - 4} more" if len(licenses) > 4 else "")
+        cog.outl(f"| {word} | {len({v for v, _ in group})} | {len(group)} | {min(sizes)} to {max(sizes)} | {shown} |")
+    cog.outl("\nOthers: " + ", ".join(small) + ".")
 
 
 def layouts() -> None:
@@ -55,11 +80,63 @@ def layouts() -> None:
             cog.outl(f"| {names} | {mount} | {omitted} | {added} | {changes} | {layout.source} | {pixels} |")
 
 
+def projects() -> None:
+    """The layouts by the name of the project, with the families that have them."""
+    from zooconv.plugins import families
+
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    for family in _official(families()):
+        for layout in family.layouts:
+            for name in layout.names:
+                found.setdefault(name, []).append((family.title, layout.mount, layout.source))
+    cog.outl("| layout | family: names begin with | read off |\n|---|---|---|")
+    for name, rows in sorted(found.items()):
+        mounts = "<br>".join(f"{title}: {f'`{mount}`' if mount else 'nothing'}" for title, mount, _ in rows)
+        sources = "<br>".join(dict.fromkeys(source for *_, source in rows))
+        cog.outl(f"| `{name}` | {mounts} | {sources} |")
+
+
+def backbones() -> None:
+    """The registered backbones, family by family, and the config of each."""
+    from zooconv.plugins import families
+    from zooconv.reference import registered_name
+
+    cog.outl("| MODEL.BACKBONE.NAME | MODEL.ZOOCONV.FAMILY | variants |\n|---|---|---|")
+    for family in _official(families()):
+        if family.backbone:
+            first, *more = family.variants
+            some = ", ".join(f"`{name}`" for name in [first, *more][:6]) + (f" … {len(more) - 5} more" if more[5:] else "")
+            cog.outl(f"| `{registered_name(family)}` | `{family.name}` | {some} |")
+
+
+def settings_of_backbones() -> None:
+    """The settings under MODEL.ZOOCONV."""
+    from zooconv.detectron2.config import SETTINGS
+
+    cog.outl("| key | default | meaning |\n|---|---|---|")
+    for key, (default, meaning) in SETTINGS.items():
+        cog.outl(f"| `{key}` | `{default!r}` | {meaning} |")
+
+
+def address_words() -> None:
+    """The options that an address may have."""
+    from zooconv.address import _words
+    from zooconv.options import Options
+
+    told = {f.name: f.metadata["help"] for f in dataclasses.fields(Options)}
+    cog.outl("| in an address | meaning |\n|---|---|")
+    for field, words in itertools.groupby(_words().items(), lambda item: item[1].field):
+        spelled = ", ".join(f"`{word}{'=…' if known.means is None else ''}`" for word, known in words)
+        cog.outl(f"| {spelled} | {told[field]} |")
+    cog.outl("| `revision=…` | Of a repository: the branch, tag or commit. |")
+    cog.outl("| `file=…` | Of a repository: which of its files. |")
+
+
 def dialects() -> None:
     """The tables of rules, as their authors wrote them."""
     from zooconv.plugins import families
 
-    for family in _official(families()):
+    for family in _official(families(), many=False):
         cog.outl(f"\n## Dialects of {family.title}")
         for dialect in family.dialects:
             cog.outl(f"\n### {dialect.name}\n\n```")
@@ -101,7 +178,7 @@ def exit_codes() -> None:
     for kind in kinds:
         if kind.__base__ is errors.ZooError:
             cog.outl(f"| {kind.exit_code} | {' '.join((kind.__doc__ or '').split())} |")
-    cog.outl("| 130 | Interrupted. Nothing was put in place. |")
+    cog.outl("| 130 | Interrupted. Nothing was put in place; of a batch, what was converted before is recorded. |")
 
 
 def environment() -> None:
@@ -144,6 +221,15 @@ def documented(*names: str) -> None:
         cog.outl("")
 
 
+def events() -> None:
+    """The events of a batch."""
+    from zooconv.batch.events import schema
+
+    cog.outl("| event | fields | says |\n|---|---|---|")
+    for name, fields, meaning in schema():
+        cog.outl(f"| `{name}` | {fields} | {meaning} |")
+
+
 def conformance() -> None:
     """Every check of a family, for the example."""
     from zooconv.testing.conformance import checks
@@ -163,10 +249,10 @@ def fixtures() -> None:
 
 def kit() -> None:
     """The modules of the test kit, and their functions for plugin authors."""
-    from zooconv.testing import checkpoints, conformance, hub, mutation, prove
+    from zooconv.testing import checkpoints, conformance, hub, mutation, prove, prove_members
 
-    shown = {conformance: ["assert_family", "checks"], mutation: ["mutants", "score"], prove: ["prove"], hub: ["LocalHub"],
-             checkpoints: ["random_weights", "lively_weights", "spelled", "save_pth", "save_safetensors"]}
+    shown = {conformance: ["assert_family", "checks"], mutation: ["mutants", "score"], prove: ["prove"],
+             prove_members: ["prove_member"], hub: ["LocalHub"], checkpoints: ["random_weights", "lively_weights", "spelled", "save_pth", "save_safetensors"]}
     cog.outl("| module | | |\n|---|---|---|")
     for module, names in shown.items():
         for name in names:
@@ -196,5 +282,5 @@ def source(path: str, language: str = "python") -> None:
     cog.outl("```")
 
 
-def _official(families: Any) -> list[Any]:
-    return [f for f in families if f.name != "vgg"]
+def _official(families: Any, *, many: bool = True) -> list[Any]:
+    return [f for f in families if f.name != "vgg" and (many or not f.members)]

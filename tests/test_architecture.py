@@ -14,14 +14,17 @@ HOUSE = ROOT / "zooconv"
 # From the top floor down. A room may call its own floor and those below; CONTRIBUTING.md tells what each is for.
 FLOORS = [
     {"cli", "__main__", "testing", "scaffold"},
-    {"card"},
+    {"card", "detectron2"},
+    {"cache"},
     {"subject", "diff"},
+    {"batch"},
     {"pipeline", "parity", "doctor", "repair"},
-    {"conversion", "inspection", "verify", "report", "origin", "registries"},
-    {"names", "zoo", "plugins", "hookspecs", "hub", "sources", "recognise", "execute", "audit", "canonical",
-     "certificate", "check", "load_check", "lock", "place", "registry", "reread", "d2config", "modules", "upstream"},
+    {"conversion", "inspection", "verify", "report", "page", "origin", "registries"},
+    {"names", "address", "zoo", "plugins", "reference", "hookspecs", "hub", "sources", "recognise", "original",
+     "execute", "audit", "canonical", "certificate", "check", "load_check", "lock", "place", "registry", "journal",
+     "engine", "reread", "d2config", "modules", "upstream"},
     {"mapping", "checkpoint"},
-    {"atomic", "digest", "errors", "files", "finite", "options", "output", "pump", "settings", "tensor"},
+    {"atomic", "digest", "errors", "files", "finite", "options", "output", "pump", "settings", "tensor", "words"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

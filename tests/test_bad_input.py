@@ -107,7 +107,7 @@ def test_an_unreadable_file_is_refused(work, weights, zooconv):
 @pytest.mark.parametrize(("arguments", "word"), [
     (["-l", "maskdinno"], "--layout maskdino"),
     (["-o", "missing/x.pth"], "mkdir -p"),
-    (["-o", "x.pkl"], "-o x.pth"),
+    (["-o", "x.ckpt"], "-o x.pth"),
     (["-o", "x.pth", "--format", "safetensors"], "contradicts the suffix"),
     (["-o", "small.pth"], "is the source itself"),
     (["-o", "a link.pth"], "is the source itself"),

@@ -14,7 +14,7 @@ from zooconv.zoo import zoo
 
 ROADS = [
     ("swin_large_patch4_window12_384_22k", "maskdino", {}, []),
-    ("resnet50_tv", "fpn", {}, []),
+    ("resnet50", "fpn", {}, []),
     ("dinov2_vitb14", "devit", {}, []),
     ("vit_base_patch14_dinov2", "vitdet", {"patch": 16}, ["patches of 14 pixels resampled to 16", "LayerScale folded",
                                                           "class token, registers and final norm left out"]),
@@ -41,5 +41,6 @@ def test_a_name_becomes_the_file_of_a_project(work, local_hub, hub_client, typed
     assert len(done.data.get("changes", [])) == len(changes)
     assert all(made.startswith(told) for made, told in zip(done.data.get("changes", []), changes, strict=True))
     assert done.record.license == model.license
+    assert not model.note or model.note in done.data["mind"]
     with open_checkpoint(file) as source, open_checkpoint(done.path) as artifact:
         assert check_certificate(done.certificate, source, artifact) == []

@@ -11,6 +11,7 @@ from support import files_in
 from zooconv import CheckFailed, convert
 from zooconv import check as check_module
 from zooconv.checkpoint.open import open_checkpoint
+from zooconv.checkpoint.write import FORMATS
 from zooconv.digest import file_sha256
 from zooconv.load_check import LoadCheck, loading
 from zooconv.tensor import TensorSpec
@@ -23,11 +24,13 @@ FLAWS = {
     "another name": lambda data: data.replace(b"backbone.norm.bias", b"backbone.norm.bios"),
     "two tensors swapped": lambda data: data.replace(b"backbone.norm.bias", b"\0").replace(
         b"backbone.norm.weight", b"backbone.norm.bias").replace(b"\0", b"backbone.norm.weight"),
+    "another family": lambda data: data.replace(b"convnext", b"convnexs"),
 }
 
 
+@pytest.mark.parametrize("format_", FORMATS)
 @pytest.mark.parametrize("flaw", FLAWS)
-def test_a_file_that_the_disk_spoiled_is_not_put_in_place(source, flaw, monkeypatch):
+def test_a_file_that_the_disk_spoiled_is_not_put_in_place(source, flaw, format_, monkeypatch):
     """The bytes change between the pass and the check, as a failing disk would change them."""
     check = check_module.check_written
 
@@ -37,7 +40,7 @@ def test_a_file_that_the_disk_spoiled_is_not_put_in_place(source, flaw, monkeypa
 
     monkeypatch.setattr("zooconv.pipeline.check_written", spoil_then_check)
     with pytest.raises(CheckFailed):
-        convert(source, load_check=False)
+        convert(source, format=format_, load_check=False)
     assert files_in(source.parent) == [source.name]
 
 
@@ -116,9 +119,16 @@ def test_the_helper_ends_with_its_block_also_unasked():
     assert helper.process.poll() is not None
 
 
-def test_a_safetensors_artifact_is_loaded_with_its_own_library(source):
-    result = convert(source, format="safetensors")
-    assert result.torch == torch.__version__
+@pytest.mark.parametrize("format_", ["safetensors", "pkl"])
+def test_an_artifact_of_another_format_is_loaded_with_its_own_library(source, format_):
+    assert convert(source, format=format_).torch == torch.__version__
+
+
+def test_a_pickle_that_pickle_does_not_load_is_told_in_its_words(work, specs):
+    (work / "x.pkl").write_bytes(b"\x80\x04K\x01")
+    with loading(wanted=True) as helper, pytest.raises(CheckFailed, match="does not load") as caught:
+        helper.check(work / "x.pkl", "pkl", specs)
+    assert "EOFError" in caught.value.why[0]
 
 
 # -- verify ------------------------------------------------------------------------------------------------------------

@@ -93,6 +93,10 @@ def test_list_is_filtered_by_pattern_and_family(zooconv):
     names = zooconv("list", "convnext_*_22k", "-q").out.split()
     assert names == [f"convnext_{size}_22k" for size in ("tiny", "small", "base", "large", "xlarge")]
     assert zooconv("list", "--family", "nothing").code == 2
+    (model,) = zooconv("list", "convnext_tiny_22k", "--json").json
+    assert (model["license"], model["mb"], model["repo"]) == ("apache-2.0", 178, "timm/convnext_tiny.fb_in22k")
+    assert model["layouts"] == zooconv("show", "convnext_tiny_22k", "--json").json["layouts"]
+    assert {"maskdino", "kmax", "uninext"} <= set(model["layouts"])
     assert zooconv("list", "nothing_like_this").out == ""
 
 
@@ -206,4 +210,5 @@ def test_public_docstrings_are_there():
 
 def test_errors_end_with_the_next_step(source, zooconv):
     err = zooconv("convert", source, "-l", "maskdinno").err
-    assert re.search(r"^error: ConvNeXt has no layout 'maskdinno'\n  layouts: .*\nnext: --layout maskdino\n$", err)
+    assert re.search(r"^error: ConvNeXt has no layout 'maskdinno'\n  layouts: .*\n"
+                     r"next: --layout maskdino\n$", err)

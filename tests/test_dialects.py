@@ -116,7 +116,7 @@ def test_what_a_d2convnext_cannot_hold_is_refused_with_the_reason(name, timm):
         state = timm.create_model(name).state_dict()
     reason = {"convnext_atto_ols": "stem", "convnext_zepto_rms": "RMS"}[name]
     with pytest.raises(CheckFailed) as caught:
-        recognise({n: TensorSpec(n, tuple(t.shape)) for n, t in state.items()}, families(), what=name)
+        recognise(specs(state), families(), what=name, layout="maskdino")
     assert reason in caught.value.why[0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -88,3 +89,15 @@ def test_the_readme_shows_what_the_demo_prints(work):
 
 def versionless(text):
     return re.sub(r"torch \S+ loads", "torch loads", text)
+
+
+def test_every_message_of_the_pitfalls_is_one_that_zooconv_says():
+    """The constant parts of the strings in the code: a message may be completed when it is said."""
+    code = [*(ROOT / "zooconv" / "d2config").glob("*.py"), *(ROOT / "plugins" / "zooconv_zoo").rglob("configs.py")]
+    said = "\n".join(node.value for path in code for node in ast.walk(ast.parse(path.read_text()))
+                     if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    said = said.replace("the weights saw {}", "the weights saw RGB").replace("set in {}", "set in detectron2://x.yaml")
+    page = (ROOT / "docs" / "detectron2" / "config-pitfalls.md").read_text()
+    messages = re.findall(r"^> (.*)$", page, re.MULTILINE)
+    assert len(messages) == 17
+    assert [message for message in messages if message not in said] == []

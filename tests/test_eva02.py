@@ -21,7 +21,7 @@ from zooconv_zoo.eva02.layers import turns
 
 from zooconv import CheckFailed, UsageError, convert
 from zooconv.checkpoint.open import open_checkpoint
-from zooconv.d2config.keys import config_for
+from zooconv.d2config.keys import wanted_of
 from zooconv.mapping.fit import fit
 from zooconv.mapping.plan import make_plan
 from zooconv.names import resolve
@@ -78,8 +78,9 @@ def test_the_row_of_the_class_token_stays_where_the_token_goes():
 
 
 def test_the_config_of_glee_says_its_sizes():
-    model = config_for(planned("glee", VARIANTS["large_patch16_224"]), "x.pth")["MODEL"]
-    assert model["EVA02"] == {"DMBED_DIM": 1024, "DEPTH": 24, "NUM_HEADS": 16, "PATCH_SIZE": 16}
+    model = wanted_of(planned("glee", VARIANTS["large_patch16_224"]), "x.pth").keys["MODEL"]
+    assert model["EVA02"] == {"DMBED_DIM": 1024, "DEPTH": 24, "NUM_HEADS": 16, "PATCH_SIZE": 16,
+                              "PRETRAINED_WEIGHT": "x.pth"}
 
 
 @pytest.mark.parametrize(("variant", "layout", "why"), [
@@ -118,9 +119,9 @@ def test_other_vision_transformers_are_not_taken_for_it(name, timm):
         assert read(state).family.name != "eva02"
 
 
-def test_what_no_layout_holds_is_refused_by_name():
-    with pytest.raises(UsageError, match="is refused"):
-        resolve("timm/eva02_enormous_patch14_clip_224.laion2b_plus", zoo())
+def test_what_these_layouts_cannot_hold_is_left_to_timms_own_code_by_name():
+    model = resolve("timm/eva02_enormous_patch14_clip_224.laion2b_plus", zoo()).model
+    assert (model.family, model.alone) == ("timm", True)
 
 
 def test_each_file_of_the_authors_repository_is_a_model_of_its_own():
@@ -184,7 +185,7 @@ def test_other_members_compute_what_timm_computes(config, work):
 
 def held(path, source, against="timm"):
     with open_checkpoint(source) as theirs, open_checkpoint(path) as artifact:
-        ours = read_layout(artifact, "eva02", chosen_layout(FAMILY, "d2"))
+        ours = read_layout(artifact, FAMILY, chosen_layout(FAMILY, "d2"))
         return parity(theirs, recognise(theirs.specs, families(), what="x"), artifact, ours, against)
 
 
@@ -231,7 +232,7 @@ def test_as_a_detector_uses_it():
     shapes = net.output_shape()
     assert {n: f.shape for n, f in features.items()} == dict.fromkeys(shapes, (1, 128, 3, 5))
     assert {s.stride for s in shapes.values()} == {16}
-    learning = {n for n, p in net.freeze(1).named_parameters() if p.requires_grad}
+    learning = {n for n, p in net.freeze(2).named_parameters() if p.requires_grad}
     assert learning == {n for n, _ in net.named_parameters() if n.startswith(("blocks.1.", "norm."))}
     with pytest.raises(ValueError, match="class token"):
         EVA02(TOY, window=2, windowed=(0,))

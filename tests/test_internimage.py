@@ -21,7 +21,7 @@ from zooconv_zoo.internimage.family import TOY, VARIANTS, InternImageConfig
 from zooconv_zoo.internimage.layers import gathered
 
 from zooconv import CheckFailed, UsageError, convert
-from zooconv.d2config.keys import config_for
+from zooconv.d2config.keys import wanted_of
 from zooconv.mapping.expr import Leaf
 from zooconv.mapping.fit import fit
 from zooconv.mapping.plan import make_plan
@@ -76,11 +76,11 @@ def test_the_layout_of_detrex_is_what_its_class_holds():
 def test_glees_names_stand_bare_and_its_config_says_what_differs():
     plan = planned("glee", VARIANTS["huge"])
     assert "levels.0.blocks.0.dcn.offset.weight" in forms(plan)
-    assert config_for(plan, "x.pth")["MODEL"]["INTERNIMAGE"] == {
+    assert wanted_of(plan, "x.pth").keys["MODEL"]["INTERNIMAGE"] == {
         "CHANNELS": 320, "DEPTHS": [6, 6, 32, 6], "GROUPS": [10, 20, 40, 80], "OFFSET_SCALE": 1.0, "LAYER_SCALE": None,
         "POST_NORM": False, "RES_POST_NORM": True, "DW_KERNEL_SIZE": 5, "LEVEL2_POST_NORM": True,
-        "LEVEL2_POST_NORM_BLOCK_IDS": [5, 11, 17, 23, 29], "CENTER_FEATURE_SCALE": True}
-    large = config_for(planned("glee", VARIANTS["large"]), "x.pth")["MODEL"]["INTERNIMAGE"]
+        "LEVEL2_POST_NORM_BLOCK_IDS": [5, 11, 17, 23, 29], "CENTER_FEATURE_SCALE": True, "PRETRAINED_WEIGHT": "x.pth"}
+    large = wanted_of(planned("glee", VARIANTS["large"]), "x.pth").keys["MODEL"]["INTERNIMAGE"]
     assert (large["OFFSET_SCALE"], large["LAYER_SCALE"], large["LEVEL2_POST_NORM_BLOCK_IDS"]) == (2.0, 1.0, None)
 
 
@@ -212,7 +212,7 @@ def test_as_a_detector_uses_it():
     features = net(torch.randn(2, 3, 64, 96))
     assert {n: (f.shape[1], 64 // f.shape[2]) for n, f in features.items()} == {
         n: (s.channels, s.stride) for n, s in net.output_shape().items()}
-    learning = {n.split(".")[1] for n, p in net.freeze(2).named_parameters() if p.requires_grad}
+    learning = {n.split(".")[1] for n, p in net.freeze(3).named_parameters() if p.requires_grad}
     assert learning == {"2", "3"}
 
 

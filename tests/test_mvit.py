@@ -337,7 +337,7 @@ def test_a_class_token_belongs_to_no_window():
 
 
 def test_the_reference_backbone_is_configured_as_others_are():
-    module = MViT(LARGE, out_features=("scale2", "scale5"), window=8, drop_path=0.1, checkpointing=True).freeze(1)
+    module = MViT(LARGE, out_features=("scale2", "scale5"), window=8, drop_path=0.1, checkpointing=True).freeze(2)
     shapes = {name: (shape.channels, shape.stride) for name, shape in module.output_shape().items()}
     assert shapes == {"scale2": (8, 4), "scale5": (32, 32)}
     learning = {name for name, p in module.named_parameters() if p.requires_grad}
@@ -347,5 +347,5 @@ def test_the_reference_backbone_is_configured_as_others_are():
     assert {n: tuple(f.shape) for n, f in found.items()} == {"scale2": (2, 8, 23, 35), "scale5": (2, 32, 3, 5)}
     found["scale5"].sum().backward()
     assert module.blocks[-1].attn.rel_pos_w.grad is not None
-    assert not MViT(TOKEN).freeze(0).cls_token.requires_grad
+    assert not MViT(TOKEN).freeze(1).cls_token.requires_grad
     assert "blocks.0.attn.rel_pos_h" not in MViT(TOY, use_rel_pos=False).state_dict()

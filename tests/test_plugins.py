@@ -64,7 +64,8 @@ def test_a_third_party_family_is_listed_and_used(install, zooconv, work):
 
     env = install("toy", GOOD.replace('"NAME"', '"toy"'))
     listed = {p["name"]: p for p in zooconv("plugins", "--json", env=env).json}
-    assert listed["toy"] == {"name": "toy", "dist": "zooconv-toy", "version": "1.0", "families": ["toy"], "problem": ""}
+    assert listed["toy"] == {"name": "toy", "dist": "zooconv-toy", "version": "1.0", "families": ["toy"],
+                             "engines": [], "problem": ""}
     torch.save({"w.0": torch.ones(2)}, work / "x.pth")
     assert zooconv("convert", "x.pth", "--no-load-check", env=env).code == 0
 
@@ -103,7 +104,7 @@ def test_a_family_whose_zoo_is_malformed_keeps_its_dialects(install, zooconv, wo
 def test_the_official_zoo_comes_in_through_the_same_door():
     entries = tomllib.loads((PLUGINS.parent / "pyproject.toml").read_text())["project"]["entry-points"]["zooconv"]
     folders = sorted(p.name for p in (PLUGINS / "zooconv_zoo").iterdir() if (p / "__init__.py").exists())
-    assert entries == {name: f"zooconv_zoo.{name}" for name in folders}
+    assert entries == {name: f"zooconv_zoo.{name}" for name in folders} | {"engines": "zooconv.batch.engines"}
 
 
 def test_plugins_import_nothing_but_the_public_api():

@@ -8,10 +8,14 @@ from __future__ import annotations
 import argparse
 import collections
 import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
-from support import files_in
+from support import DATA, ROOT, files_in
 from zooconv_zoo.convnext import FAMILY
 from zooconv_zoo.convnext.backbone import ConvNeXt
 from zooconv_zoo.convnext.family import VARIANTS
@@ -46,10 +50,14 @@ def test_the_reference_case(official, zooconv, weights):
     assert all(type(t) is torch.Tensor and t.dtype == torch.float32 for t in model.values())
     assert all(name.startswith(("backbone.downsample_layers.", "backbone.stages.", "backbone.norm.")) for name in model)
     assert all(torch.equal(t, torch.from_numpy(weights[name.removeprefix("backbone.")])) for name, t in model.items())
-    assert files_in(official.parent) == ["config.yaml", f"{NAME}.pth", f"{NAME}_d2.pth",
+    page = official.with_name(f"{NAME}_d2.pth.md").read_text()
+    assert "| 182 | 180 | 2 | 0 | 180 |" in page
+    assert "| 2 | `head.weight`, `head.bias` | classifier |" in page
+    assert f"\nzooconv convert {NAME}.pth --layout d2\n" in page
+    assert files_in(official.parent) == ["config.yaml", "config.yaml.bak", f"{NAME}.pth", f"{NAME}_d2.pth",
                                          f"{NAME}_d2.pth.cert.json", f"{NAME}_d2.pth.md",
                                          "registry.json"]
-    assert official.with_name("config.yaml").read_text() == CONFIG.replace("old.pkl  #", f"{NAME}_d2.pth #")
+    assert official.with_name("config.yaml").read_text() == CONFIG.replace("old.pkl", f"{NAME}_d2.pth")
     record = json.loads(official.with_name("registry.json").read_text())["artifacts"][f"{NAME}/d2"]
     assert (record["source"]["content"]["tensors"], record["output"]["content"]["tensors"]) == (182, 180)
 
@@ -105,6 +113,50 @@ def test_fvcores_checkpointer_loads_the_file(official, layout, missing, unexpect
     assert all(torch.equal(t, state[name]) for name, t in detector.state_dict().items() if name in state)
 
 
+def detectron2_loads(path, detector):
+    """What DetectionCheckpointer does with a `.pkl`, on fvcore's own; what it tells of names, and all else in the file.
+
+    Read off detectron2/checkpoint/detection_checkpoint.py: without "__author__", the file is taken for a Caffe2 model.
+    """
+    from fvcore.common.checkpoint import Checkpointer
+
+    seen = {}
+
+    class DetectionCheckpointer(Checkpointer):
+        def _load_file(self, filename):
+            with Path(filename).open("rb") as file:
+                data = pickle.load(file, encoding="latin1")
+            return data if "model" in data and "__author__" in data else {"model": data, "__author__": "Caffe2"}
+
+        def _log_incompatible_keys(self, incompatible):
+            seen.update(missing=incompatible.missing_keys, unexpected=incompatible.unexpected_keys,
+                        shapes=incompatible.incorrect_shapes)
+
+    return seen, DetectionCheckpointer(detector).load(str(path))
+
+
+def test_detectron2_loads_the_pickle(official, weights):
+    result = convert(official, layout="maskdino", format="pkl")
+    assert result.torch == torch.__version__
+    detector = Detector()
+    seen, rest = detectron2_loads(result.path, detector)
+    assert seen == {"missing": [], "unexpected": [], "shapes": []}
+    assert rest["__author__"] == "zooconv"
+    state = detector.state_dict()
+    assert all(torch.equal(state[f"backbone.{name}"], torch.from_numpy(a)) for name, a in weights.items()
+               if not name.startswith(("head.", "norm.")))
+
+
+def test_a_pickle_that_does_not_say_who_wrote_it_is_refused_there(official):
+    """The control, and the error with which the reference conversion began."""
+    path = convert(official, layout="maskdino", format="pkl", load_check=False).path
+    content = pickle.loads(path.read_bytes())
+    del content["__author__"]
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(ValueError, match="Unsupported type found in checkpoint! model: <class 'dict'>"):
+        detectron2_loads(path, Detector())
+
+
 @pytest.mark.parametrize("mmap", [False, True])
 @pytest.mark.parametrize("weights_only", [False, True])
 def test_torch_loads_the_file_in_every_way(official, mmap, weights_only):
@@ -122,3 +174,19 @@ def test_a_training_checkpoint_of_the_official_code_is_converted(work, weights):
     name = "backbone.stages.0.0.gamma"
     assert torch.equal(torch.load(plain.path)["model"][name] * 2, torch.load(ema.path)["model"][name])
     assert (plain.record.converter.options, ema.record.converter.options) == ({"ema": False}, {"ema": True})
+
+
+@pytest.mark.slow
+def test_the_example_runs_from_end_to_end(work):
+    done = subprocess.run([sys.executable, ROOT / "examples/reference/reference.py", "out"], check=False,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"{NAME}_d2.pth           180 tensors, 2 dropped: the classifier" in done.stdout
+    assert "0 missing, 0 unexpected" in done.stdout
+    assert "maskdino_convnext_tiny.yaml" in files_in(work / "out")
+
+
+def test_the_example_has_the_manifest_that_the_tests_have():
+    here, there = (ROOT / "examples/reference/dimaskdino_convnext_tiny.json.gz",
+                   DATA / "manifests/dimaskdino-convnext-convnext_tiny.json.gz")
+    assert here.read_bytes() == there.read_bytes()

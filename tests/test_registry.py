@@ -79,7 +79,7 @@ def test_a_users_own_keys_are_kept_and_other_strange_ones_refused(work):
 
 @pytest.mark.parametrize("change", [
     {"source": RECORD["source"] | {"type": "hf"}}, {"source": RECORD["source"] | {"files": []}},
-    {"license": 3}, {"layout": None}, {"output": RECORD["output"] | {"format": "pkl"}},
+    {"license": 3}, {"layout": None}, {"output": RECORD["output"] | {"format": "npz"}},
     {"output": RECORD["output"] | {"files": [{"file": "../x", "size": 1, "sha256": "0" * 64}]}},
     {"output": RECORD["output"] | {"files": [{"file": "/x", "size": 1, "sha256": "0" * 64}]}},
     {"output": RECORD["output"] | {"files": [{"file": "x", "size": 1, "sha256": "0" * 64 + "\n"}]}},

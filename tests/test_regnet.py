@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from functools import partial
 from itertools import zip_longest
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,10 +47,10 @@ TORCHVISION = {f"regnet_{kind}_{name}": f"{kind}_{size}" + "_tv" * (f"{kind}_{si
                for kind, _, name, size in ALL if name}
 
 
-def recognised(module, what="x"):
+def recognised(module, what="x", **options):
     tensors = {n: TensorSpec(n, tuple(t.shape), "I64" if t.dtype == torch.int64 else "F32")
                for n, t in module.state_dict().items()}
-    return recognise(tensors, families(), what=what)
+    return recognise(tensors, families(), what=what, **options)
 
 
 def on_meta(build, *arguments, **options):
@@ -147,15 +149,14 @@ def test_counters_are_dropped_and_the_reason_is_told(timm):
 ])
 def test_what_detectron2s_regnet_cannot_hold_is_refused_with_the_reason(name, reason, timm):
     with pytest.raises(CheckFailed, match="not a RegNet that its Detectron2 layouts can hold") as caught:
-        recognised(on_meta(timm.create_model, name), name)
+        recognised(on_meta(timm.create_model, name), name, layout="fpn")
     assert reason in caught.value.why[0]
 
 
 @pytest.mark.parametrize("name", ["regnetz_b16", "regnetz_c16_evos", "nf_regnet_b1"])
 def test_a_namesake_is_no_relative(name, timm):
-    with pytest.raises(CheckFailed, match="no backbone that any family here knows") as caught:
-        recognised(on_meta(timm.create_model, name), name)
-    assert "RegNet" not in str(caught.value)
+    found = recognised(on_meta(timm.create_model, name), name)
+    assert (found.family.name, found.variant) == ("timm", name)
 
 
 def test_a_stem_alone_is_no_regnet():
@@ -229,11 +230,22 @@ def test_a_name_that_each_of_them_uses_is_understood():
              "regnet-y-040": "facebook/regnet-y-040",
              "timm/regnety_320.seer": "timm/regnety_320.seer"}
     assert {name: resolve(name, zoo()).repo for name in typed} == typed
-    for name in ("regnety_040", "regnet_y_16gf"):
-        with pytest.raises(UsageError, match="could be any of"):
-            resolve(name, zoo())
+    with pytest.raises(UsageError, match="could be any of"):
+        resolve("regnety_040", zoo())
     with pytest.raises(UsageError, match="normalise before they convolve"):
         resolve("timm/regnetv_040.ra3_in1k", zoo())
+
+
+def test_a_name_of_torchvisions_is_refused_because_its_first_weights_are_nowhere_and_others_are_named():
+    models = import_package("torchvision").models
+    for name in TORCHVISION:
+        with pytest.raises(UsageError, match="is refused") as caught:
+            resolve(name, zoo())
+        weights = models.get_model_weights(name).__members__
+        assert "IMAGENET1K_V1" not in weights or zoo().find(Path(weights["IMAGENET1K_V1"].url).stem) is None
+        others = re.findall(r"_imagenet1k_\w+", str(caught.value))
+        assert others
+        assert all(zoo().find(f"{name}{other}") for other in others), name
 
 
 # -- what it computes --------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from zooconv_zoo.resnet.dialects import TIMM_DEEP_STEM, TORCHVISION, TRANSFORMER
 from zooconv_zoo.resnet.family import TOY, VARIANTS, ResNetConfig, basic
 
 from zooconv import CheckFailed, UsageError, convert
-from zooconv.d2config.keys import config_for
+from zooconv.d2config.keys import wanted_of
 from zooconv.mapping.expr import Leaf
 from zooconv.mapping.fit import fit
 from zooconv.mapping.plan import make_plan
@@ -181,9 +182,10 @@ def test_a_trained_detector_gives_its_backbone_whichever_norms_it_has(work):
 
 def test_the_config_says_what_detectron2_must_be_told():
     def resnets(layout, variant):
-        return config_for(planned(layout, VARIANTS[variant]), "x.pth")["MODEL"]["RESNETS"]
+        return wanted_of(planned(layout, VARIANTS[variant]), "x.pth").keys["MODEL"]["RESNETS"]
 
-    usual = {"STRIDE_IN_1X1": False, "STEM_OUT_CHANNELS": 64}
+    usual = {"STRIDE_IN_1X1": False, "STEM_OUT_CHANNELS": 64, "NORM": "FrozenBN",
+             "OUT_FEATURES": ["res2", "res3", "res4", "res5"]}
     assert resnets("d2", "50") == usual | {
         "DEPTH": 50, "NUM_GROUPS": 1, "WIDTH_PER_GROUP": 64, "RES2_OUT_CHANNELS": 256}
     assert resnets("d2", "18") == usual | {
@@ -192,7 +194,7 @@ def test_the_config_says_what_detectron2_must_be_told():
         "DEPTH": 101, "NUM_GROUPS": 32, "WIDTH_PER_GROUP": 8, "RES2_OUT_CHANNELS": 256, "NORM": "BN"}
     assert resnets("c4", "wide50_2") == usual | {
         "DEPTH": 50, "NUM_GROUPS": 1, "WIDTH_PER_GROUP": 128, "RES2_OUT_CHANNELS": 256, "OUT_FEATURES": ["res4"]}
-    config = config_for(planned("fpn", VARIANTS["152"]), "x.pth")
+    config = wanted_of(planned("fpn", VARIANTS["152"]), "x.pth").keys
     assert config["MODEL"]["BACKBONE"]["NAME"] == "build_resnet_fpn_backbone"
     assert config["MODEL"]["RESNETS"]["DEPTH"] == 152
     assert (config["INPUT"]["FORMAT"], config["MODEL"]["PIXEL_MEAN"]) == ("RGB", [123.675, 116.28, 103.53])
@@ -302,7 +304,7 @@ def test_heads_of_self_supervised_training_are_dropped(head):
 ])
 def test_what_a_detectron2_resnet_cannot_hold_is_refused_with_the_reason(name, word, timm):
     with pytest.raises(CheckFailed, match="not a ResNet that its Detectron2 layouts can hold") as caught:
-        recognised(on_meta(timm.create_model, name))
+        recognised(on_meta(timm.create_model, name), layout="fpn")
     assert word in caught.value.why[0]
 
 
@@ -328,13 +330,16 @@ def test_a_regnet_of_transformers_is_not_taken_for_a_resnet(kind):
 
 
 @pytest.mark.parametrize("name", ["resnetaa50", "resnetblur50"])
-def test_what_only_its_name_tells_apart_is_refused_by_name(name, timm):
+def test_what_only_its_name_tells_apart_is_no_resnet_by_name(name, timm):
     """Pooled or blurred strides hold no tensors: the file is a ResNet-50's, and only the zoo knows better."""
     assert recognised(on_meta(timm.create_model, name)).variant == "50"
     tag = next(iter(timm.list_pretrained(f"{name}.*")))
     for typed in (tag, f"timm/{tag}"):
-        with pytest.raises(UsageError, match="is refused"):
-            resolve(typed, zoo())
+        model = resolve(typed, zoo()).model
+        assert (model.family, model.alone) == ("timm", True)
+        assert "maskdino" not in model.layouts
+    with pytest.raises(UsageError, match="is refused"):
+        resolve(f"timm/{tag}@main", zoo())
 
 
 def test_three_stages_are_no_resnet():
@@ -359,10 +364,23 @@ def test_a_name_that_people_type_means_the_repository_that_it_should(typed, repo
     assert resolve(typed, zoo()).repo == repo
 
 
-def test_a_bare_architecture_is_refused_with_the_choices():
-    for name in ("resnet50", "resnext50_32x4d", "wide_resnet50_2"):
+def test_a_bare_architecture_of_timms_is_refused_with_the_choices():
+    for name in ("resnext101_32x4d", "resnext101_32x16d"):
         with pytest.raises(UsageError, match="could be any of"):
             resolve(name, zoo())
+
+
+def test_a_name_of_torchvisions_means_its_first_weights_and_says_so():
+    models = import_package("torchvision").models
+    names = [name for name in models.list_models(models) if name.startswith(("resnet", "resnext", "wide_resnet"))]
+    assert len(names) == 10
+    for name in names:
+        found = resolve(name, zoo()).model
+        assert resolve(f"torchvision://{name}", zoo()).model == found
+        first = models.get_model_weights(name)["IMAGENET1K_V1"]
+        assert Path(first.url).stem in found.names
+        assert f"IMAGENET1K_V1), which a plain {name} means; zooconv list '{name}*' shows the others" in found.note
+        assert len(zoo().matching(f"{name}*")) > 1
 
 
 def test_every_tag_of_timms_resnets_has_a_row_or_a_reason(timm):
@@ -460,7 +478,7 @@ def test_the_backbone_returns_what_it_says_in_the_networks_order():
 
 
 def test_what_is_frozen_learns_nothing_and_its_norms_keep_their_statistics():
-    module = ResNet(BASIC).freeze(2, norms=False).train()
+    module = ResNet(BASIC).freeze(2).train()
     before = {n: t.clone() for n, t in module.state_dict().items()}
     sum(f.sum() for f in module(torch.randn(2, 3, 64, 64)).values()).backward()
     changed = {n.split(".")[0] for n, t in module.state_dict().items() if not torch.equal(t, before[n])}
@@ -468,12 +486,14 @@ def test_what_is_frozen_learns_nothing_and_its_norms_keep_their_statistics():
     assert {n.split(".")[0] for n, p in module.named_parameters() if p.grad is not None} == {"res3", "res4", "res5"}
 
 
-def test_norms_are_frozen_everywhere_unless_they_are_asked_for():
-    module = ResNet(BASIC).freeze(0).train()
-    norms = [m for m in module.modules() if isinstance(m, BatchNorm)]
-    assert all(not norm.training and not norm.weight.requires_grad for norm in norms)
-    assert all(p.requires_grad for n, p in module.named_parameters() if ".norm." not in n)
-    assert all(norm.training for norm in ResNet(BASIC).train().modules() if isinstance(norm, BatchNorm))
+def test_checkpointing_changes_nothing_but_memory():
+    torch.manual_seed(0)
+    plain = ResNet(BASIC).train()
+    thrifty = ResNet(BASIC, checkpointing=True).train()
+    thrifty.load_state_dict(plain.state_dict())
+    images = torch.randn(2, 3, 64, 64)
+    for a, b in zip(plain(images).values(), thrifty(images).values(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_basic_members_are_those_of_the_paper():

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_numpy_pickle import python2
+from test_plain_pickle import python2
 from zooconv_zoo.resnet import FAMILY
 from zooconv_zoo.resnet.backbone import Conv, ResNet
 from zooconv_zoo.resnet.caffe2 import CAFFE2, CAFFE2_FOLDED, CAFFE2_GN, CAFFE2_SPATIAL
@@ -21,6 +21,8 @@ from zooconv_zoo.resnet.family import EPSILON, TOY, VARIANTS, ResNetConfig
 from zooconv import CheckFailed, UsageError, constants, convert
 from zooconv.certificate import certificate_path, check_certificate, read_certificate
 from zooconv.checkpoint.open import open_checkpoint
+from zooconv.d2config.goal import wanted_for
+from zooconv.d2config.text import config_of
 from zooconv.mapping.expr import Leaf, leaves
 from zooconv.mapping.fit import fit
 from zooconv.mapping.plan import make_plan
@@ -136,7 +138,9 @@ def test_each_file_says_where_its_stride_is_and_what_its_pixels_were(work, diale
     done = convert(write(work / "c2.pkl", dialect, lively_weights(FAMILY, config)), load_check=False)
     model = done.data["detectron2"]["MODEL"]
     assert (model["RESNETS"]["STRIDE_IN_1X1"], model["PIXEL_STD"]) == (stride, deviations)
-    assert model["RESNETS"].get("NORM") == ("GN" if config.group_norm else None)
+    assert wanted_for(str(done.path)).keys == done.data["detectron2"]  # by its certificate, which knows the names
+    assert f"stride_in_1x1={stride}" in config_of(wanted_for(str(done.path)), "lazy")
+    assert model["RESNETS"]["NORM"] == ("GN" if config.group_norm else "FrozenBN")
 
 
 # -- folded norms ------------------------------------------------------------------------------------------------------

@@ -40,8 +40,8 @@ def specs(tensors):
             for n, t in tensors.items()}
 
 
-def recognised(module, what="x"):
-    return recognise(specs(module.state_dict()), families(), what=what)
+def recognised(module, what="x", **options):
+    return recognise(specs(module.state_dict()), families(), what=what, **options)
 
 
 def on_meta(make, *arguments, **options):
@@ -292,7 +292,7 @@ def test_timm_itself_reads_these_names_as_we_do(kind, timm):
 ])
 def test_what_these_layouts_cannot_hold_is_refused_with_the_reason(name, reason, timm):
     with pytest.raises(CheckFailed, match="not a ViT that its Detectron2 layouts can hold") as caught:
-        recognised(on_meta(timm.create_model, name), name)
+        recognised(on_meta(timm.create_model, name), name, layout="vitdet")
     assert reason in caught.value.why[0]
 
 
@@ -320,9 +320,11 @@ def test_other_transformers_are_not_taken_for_a_vit(name, timm):
 ])
 def test_rotary_positions_are_in_no_file_and_yet_not_taken_for_none(name, reason, timm):
     """These have every name and every shape of a plain ViT."""
+    module = on_meta(timm.create_model, name)
     with pytest.raises(CheckFailed) as caught:
-        recognised(on_meta(timm.create_model, name), name)
+        recognise(specs(module.state_dict()), [FAMILY], what=name)
     assert reason in str(caught.value)
+    assert recognised(module, name).family.name == "timm"
 
 
 @pytest.mark.parametrize(("change", "told_why"), [
@@ -449,7 +451,7 @@ def test_the_class_token_and_the_registers_stand_first_and_only_the_first_has_a_
 
 
 def test_what_is_frozen_learns_nothing_and_the_rest_does():
-    backbone = ViT(TOY_DINOV2).freeze(1)
+    backbone = ViT(TOY_DINOV2).freeze(2)
     learns = {name for name, parameter in backbone.named_parameters() if parameter.requires_grad}
     assert learns == {name for name in backbone.state_dict() if name.startswith(("blocks.1.", "norm."))}
 
@@ -491,13 +493,18 @@ def test_names_that_people_type(typed, repo):
     assert resolve(typed, zoo()).repo == repo
 
 
-@pytest.mark.parametrize("typed", ["timm/deit_base_distilled_patch16_224.fb_in1k", "vit_base_patch16_siglip_224.webli",
-                                   "facebook/deit-base-distilled-patch16-224", "vit_base_patch16_rpn_224.sw_in1k",
-                                   "vit_b_16_swag", "vit_base_patch16_224.bamboo",
-                                   "vit_giant_patch16_gap_224.in22k_ijepa"])
+@pytest.mark.parametrize("typed", ["facebook/deit-base-distilled-patch16-224", "vit_b_16_swag"])
 def test_names_of_what_there_is_not_are_refused(typed):
     with pytest.raises(UsageError, match="is refused"):
         resolve(typed, zoo())
+
+
+@pytest.mark.parametrize("typed", ["timm/deit_base_distilled_patch16_224.fb_in1k", "vit_base_patch16_siglip_224.webli",
+                                   "vit_base_patch16_rpn_224.sw_in1k", "vit_base_patch16_224.bamboo"])
+def test_names_of_what_these_layouts_cannot_hold_are_left_to_timms_own_code(typed):
+    model = resolve(typed, zoo()).model
+    assert (model.family, model.alone) == ("timm", True)
+    assert "vitdet" not in model.layouts
 
 
 def test_a_name_of_several_weights_is_refused_with_the_choices():

@@ -109,8 +109,8 @@ def test_dinov2_becomes_vitdet_with_patches_of_16(work):
         "patches of 4 pixels resampled to 6", "positions of 3 x 3 patches resampled to 5 x 5", FOLDED.title,
         PATCHES_ALONE.title]
     assert done.path.name == "vit_vitdet_patch6_grid5.pth"
-    assert "patch_size=6" in done.data["mind"][0]
-    assert "pretrain_img_size=30, pretrain_use_cls_token=True" in done.data["mind"][0]
+    for argument in ("patch_size=6", "pretrain_img_size=30", "pretrain_use_cls_token=True"):
+        assert f"    {argument},\n" in done.data["config_text"]["text"]
     assert inspect(done.path).data["config"]["patch"] == 6
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
+import pickle
+import pickletools
 import zipfile
 
 import numpy as np
@@ -15,7 +18,7 @@ from zooconv_zoo.convnext.dialects import TIMM, TORCHVISION
 
 from zooconv import convert
 from zooconv.checkpoint.open import open_checkpoint
-from zooconv.checkpoint.write import writer_for
+from zooconv.checkpoint.write import FORMATS, writer_for
 from zooconv.digest import crc32, file_sha256
 from zooconv.tensor import DTYPES, TensorSpec
 from zooconv.testing.checkpoints import save_pth, save_safetensors, spelled
@@ -25,9 +28,9 @@ FACTS = {"format": 1, "family": "x", "config": CONFIG, "layout": "d2"}
 SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 
 
-def written(format_, specs, data, facts=FACTS):
+def written(format_, specs, data, **options):
     """A file of these tensors, put together as the engine does it."""
-    writer, out = writer_for(format_, specs, facts), bytearray()
+    writer, out = writer_for(format_, specs, FACTS, **options), bytearray()
     for i, (piece, offset) in enumerate(zip(data, writer.offsets, strict=True)):
         out += writer.before(i)
         assert len(out) == offset
@@ -65,6 +68,46 @@ def test_torch_loads_every_dtype_and_shape_with_and_without_mmap(tmp_path_factor
         assert raw(tensor) == piece
 
 
+@given(tensors(), st.sampled_from(["latin1", "ASCII"]), st.booleans())
+def test_pythons_pickle_loads_every_dtype_and_shape(case, encoding, heuristics):
+    """`latin1` is what Detectron2 says, which decides nothing here; `ASCII` is what pickle says without being asked."""
+    specs, data = case
+    loaded = pickle.loads(written("pkl", specs, data, heuristics=heuristics), encoding=encoding)
+    assert loaded["zooconv"] == FACTS | {"tree": "f" * 64}
+    assert loaded["__author__"] == "zooconv"
+    assert loaded.get("matching_heuristics", False) is heuristics
+    for spec, piece in zip(specs, data, strict=True):
+        tensor = loaded["model"][spec.name]
+        assert type(tensor) is torch.Tensor
+        assert (str(tensor.dtype), tuple(tensor.shape)) == (f"torch.{DTYPES[spec.dtype].torch}", spec.shape)
+        assert (tensor.is_contiguous(), tensor.requires_grad) == (True, False)
+        assert raw(tensor) == piece
+
+
+def globals_of(content):
+    """All that a pickle names, and that the pickles in its strings of bytes name."""
+    found, strings = set(), []
+    for op, value, _ in pickletools.genops(content):
+        if op.name in ("GLOBAL", "STACK_GLOBAL", "INST"):
+            found.add(value)
+        elif op.name.startswith("BINBYTES"):
+            strings.append(io.BytesIO(value))
+    for string in strings:
+        for _ in range(5):
+            found |= {value for op, value, _ in pickletools.genops(string) if op.name == "GLOBAL"}
+    return found
+
+
+def test_a_pickle_names_what_torch_has_had_since_version_1_and_nothing_of_numpy():
+    specs = [TensorSpec("w", (2, 3)), TensorSpec("half", (2,), "F16"), TensorSpec("brain", (2,), "BF16")]
+    calls = {"torch._utils _rebuild_tensor_v2", "torch.storage _load_from_bytes", "collections OrderedDict"}
+    assert globals_of(written("pkl", specs, [bytes(spec.nbytes) for spec in specs])) == calls | {
+        "torch FloatStorage", "torch HalfStorage", "torch BFloat16Storage"}
+    # the controls: torch's own pickle, and numpy's
+    assert globals_of(pickle.dumps({"w": torch.ones(2)}, 3)) == calls | {"torch FloatStorage"}
+    assert any("numpy" in name for name in globals_of(pickle.dumps({"w": np.ones(2)}, 3)))
+
+
 @given(tensors())
 def test_pythons_zipfile_finds_every_record_whole_and_aligned(case):
     specs, data = case
@@ -85,7 +128,7 @@ def test_the_safetensors_library_loads_what_we_write(tmp_path_factory, case):
     assert {name: raw(t) for name, t in loaded.items()} == dict(zip([s.name for s in specs], data, strict=True))
 
 
-@given(tensors(), st.sampled_from(["pth", "safetensors"]))
+@given(tensors(), st.sampled_from(FORMATS))
 def test_our_own_reader_finds_each_tensor_where_the_writer_said(tmp_path_factory, case, format_):
     specs, data = case
     path = tmp_path_factory.getbasetemp() / "own"
@@ -134,6 +177,7 @@ GOLDEN = {
     ("d2", "pth"): "e500df8055de83e00df2545a6ecf531521eede1613c35b062fa0d1e672fa1f0c",
     ("mask2former", "pth"): "94d78eb382c4370eea2c1620093697d62a3c0e5eded3a29ae2a60bbb47eb49d3",
     ("uninext", "pth"): "60aa5aff40b588b6eb5c19032aceb262d7d8092b9c3949b57e0d2b28bcae690a",
+    ("d2", "pkl"): "d7785d60e59e274f3ecbb15debb54c58128d09ff29eb12ec11d5d136d93e5362",
     ("d2", "safetensors"): "1fcab4e202a674c2d9e9c1677de927157c8813f84c7dc46f41df317d64bf76bd",
 }
 
@@ -165,12 +209,25 @@ def test_container_dialect_prefix_order_and_strides_leave_no_trace(work, weights
     assert result.written.file.sha256 == GOLDEN["d2", "pth"]
 
 
+@pytest.mark.parametrize("save", [save_pth, save_safetensors], ids=["pth", "safetensors"])
+@pytest.mark.parametrize("format_", ["pth", "pkl"])
+def test_shards_leave_no_trace(work, weights, save, format_):
+    names = list(weights)
+    for i in range(3):
+        save(work / f"{i}.shard", {name: weights[name] for name in names[i::3]})
+    index = {"weight_map": {name: f"{i % 3}.shard" for i, name in enumerate(names)}}
+    (work / "model.index.json").write_text(json.dumps(index))
+    result = convert("model.index.json", format=format_, load_check=False)
+    assert result.written.file.sha256 == GOLDEN["d2", format_]
+
+
 def test_other_weights_give_other_bytes(work, weights):
     changed = weights | {"norm.bias": weights["norm.bias"] + 1}
     assert convert(save_pth(work / "s.pth", changed), load_check=False).written.file.sha256 != GOLDEN["d2", "pth"]
 
 
 def test_the_tree_digest_is_that_of_any_container(source):
-    results = [convert(source, format=f, load_check=False) for f in ("pth", "safetensors")]
-    assert results[0].content.tree == results[1].content.tree
-    assert torch.load(results[0].path)["zooconv"]["tree"] == results[0].content.tree
+    results = {f: convert(source, format=f, load_check=False) for f in FORMATS}
+    (tree,) = {result.content.tree for result in results.values()}
+    assert torch.load(results["pth"].path)["zooconv"]["tree"] == tree
+    assert pickle.loads(results["pkl"].path.read_bytes())["zooconv"]["tree"] == tree

@@ -23,14 +23,17 @@ _HOME = {
     "zooconv.mapping.family": ["Derived", "Family", "Fresh", "Layout", "Refusal", "Shapes"],
     "zooconv.mapping.change": ["ROUNDED", "Change", "fold_scale", "resample", "resample_grid", "turn_colours"],
     "zooconv.mapping.flat": ["Flat"],
-    "zooconv.mapping.requires": ["Requires"],
-    "zooconv.mapping.rules": ["Dialect", "compute", "drop", "keep", "merge", "rename", "same_as", "split",
-                              "together"],
+    "zooconv.mapping.lazy": ["Call", "LazyBackbone", "Named"],
+    "zooconv.mapping.requires": ["Pitfall", "Requires"],
+    "zooconv.mapping.rules": ["Dialect", "Drop", "Files", "Rule", "compute", "drop", "keep", "merge", "rename",
+                              "same_as", "split", "together"],
     "zooconv.mapping.ops": ["Op", "around_zeros", "cat", "chain", "constants", "cut", "flatten", "grid", "group_order",
                             "identity", "linear", "permute", "reshape", "square", "transpose", "unfold_order"],
     "zooconv.checkpoint.open": ["open_checkpoint"],
     "zooconv.options": ["Options"],
     "zooconv.upstream": ["Upstream", "import_package"],
+    "zooconv.engine": ["Crew", "Engine", "Pool"],
+    "zooconv.batch.run": ["convert_many"],
     "zooconv.pipeline": ["convert", "fetch", "fetch_convert", "inspect"],
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
@@ -38,7 +41,11 @@ _MODULE = {name: module for module, names in _HOME.items() for name in names}
 __all__ = [*_MODULE, "__version__"]  # noqa: PLE0604 (names, all of them)
 
 if TYPE_CHECKING:
+    from zooconv.batch.run import convert_many as convert_many
     from zooconv.checkpoint.open import open_checkpoint as open_checkpoint
+    from zooconv.engine import Crew as Crew
+    from zooconv.engine import Engine as Engine
+    from zooconv.engine import Pool as Pool
     from zooconv.errors import AuthRequired as AuthRequired
     from zooconv.errors import CheckFailed as CheckFailed
     from zooconv.errors import SourceUnavailable as SourceUnavailable
@@ -59,6 +66,9 @@ if TYPE_CHECKING:
     from zooconv.mapping.family import Refusal as Refusal
     from zooconv.mapping.family import Shapes as Shapes
     from zooconv.mapping.flat import Flat as Flat
+    from zooconv.mapping.lazy import Call as Call
+    from zooconv.mapping.lazy import LazyBackbone as LazyBackbone
+    from zooconv.mapping.lazy import Named as Named
     from zooconv.mapping.ops import Op as Op
     from zooconv.mapping.ops import around_zeros as around_zeros
     from zooconv.mapping.ops import cat as cat
@@ -75,8 +85,12 @@ if TYPE_CHECKING:
     from zooconv.mapping.ops import square as square
     from zooconv.mapping.ops import transpose as transpose
     from zooconv.mapping.ops import unfold_order as unfold_order
+    from zooconv.mapping.requires import Pitfall as Pitfall
     from zooconv.mapping.requires import Requires as Requires
     from zooconv.mapping.rules import Dialect as Dialect
+    from zooconv.mapping.rules import Drop as Drop
+    from zooconv.mapping.rules import Files as Files
+    from zooconv.mapping.rules import Rule as Rule
     from zooconv.mapping.rules import compute as compute
     from zooconv.mapping.rules import drop as drop
     from zooconv.mapping.rules import keep as keep

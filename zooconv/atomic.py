@@ -15,6 +15,7 @@ import glob
 import hashlib
 import os
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -39,7 +40,7 @@ class Draft:
 
     def __init__(self, target: Path) -> None:
         self.target = target
-        self.path = target.with_name(f".{target.name}.{_host()}-{os.getpid()}.tmp")
+        self.path = target.with_name(f".{target.name}.{host()}-{os.getpid()}.tmp")
         _LEFT.add(self.path)
         try:
             self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -127,25 +128,35 @@ def drafting(target: Path) -> Iterator[Draft]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Replace a text file in one step."""
+    """Replace a text file in one step; its permissions stay."""
     with drafting(target) as draft:
+        with suppress(FileNotFoundError):
+            os.fchmod(draft.fd, stat.S_IMODE(target.stat().st_mode))
         draft.write(text.encode())
         draft.commit()
 
 
 @contextmanager
-def locked(target: Path) -> Iterator[None]:
-    """Wait until no other process of this user on this machine holds `target`.
+def locked(target: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Wait until no other process of this user on this machine holds `target`; gives whether there was one to wait for.
 
-    The lock saves double work; it is not what keeps files whole, for which drafts and renames answer.
+    The lock saves double work; it is not what keeps files whole, for which drafts and renames answer. Raises
+    BlockingIOError instead of waiting where that is not wanted.
     """
     room = Path(tempfile.gettempdir()) / f"zooconv-{os.getuid()}"
     room.mkdir(mode=0o700, exist_ok=True)
     key = hashlib.sha256(os.fsencode(target.resolve())).hexdigest()[:32]
     fd = os.open(room / f"{key}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            waited = False
+        except BlockingIOError:
+            if not wait:
+                raise
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            waited = True
+        yield waited
     finally:
         os.close(fd)  # and with it the lock; the file stays, since removing it would part those who wait for it
 
@@ -159,13 +170,22 @@ def cannot_write(target: Path, error: OSError, size: int | None = None) -> ZooEr
     return UsageError(f"cannot write {target}: {error.strerror}", why=["nothing was written"])
 
 
-def _host() -> str:
+def host() -> str:
+    """This machine, in eight hexadecimal digits."""
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def sweep(folder: Path) -> None:
+    """Remove the drafts that killed processes of this machine left in a folder."""
+    for left in folder.glob(f".*.{host()}-*.tmp"):
+        target = folder / left.name[1:].rsplit(".", 2)[0]
+        with suppress(BlockingIOError), locked(target, wait=False):
+            _sweep(target)
 
 
 def _sweep(target: Path) -> None:
     """Remove drafts that killed processes of this machine left. The caller holds the target's lock."""
-    for left in target.parent.glob(f".{glob.escape(target.name)}.{_host()}-*.tmp"):
+    for left in target.parent.glob(f".{glob.escape(target.name)}.{host()}-*.tmp"):
         with suppress(OSError):
             left.unlink()
 

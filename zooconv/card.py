@@ -104,7 +104,8 @@ def make_card(subject: Subject, against: Iterable[str] = (), *, memory: int | No
         fresh=[name for name, row in certificate.targets.items() if isinstance(row.made, dict) and "fill" in row.made],
         checks={"file": _finding([] if outcome.status == "ok" else [f"{outcome.status}: {outcome.why}"]),
                 "certificate": _finding(unrecorded(certificate, record)
-                                        or check_certificate(certificate, subject.source, subject.artifact))},
+                                        or check_certificate(certificate, subject.source, subject.artifact,
+                                                             subject.original))},
         parity=proofs, environment=environment(found.family.upstreams),
     )
 

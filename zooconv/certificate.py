@@ -20,6 +20,9 @@ tensors: the proof that nothing was lost. A source tensor without a `back` was `
 into new values by a declared change, which `changes` lists. Both are expressions (`zooconv.mapping.notation`), so the
 two files and the certificate are enough to check it, without the rules that led to it. It lies beside the artifact as
 `<file>.cert.json`; the registry has its SHA-256. Like the registry, it holds no time, host or path.
+
+Tensors that came from an original stand among the sources under marked names (`zooconv.mapping.original`); `filled` has
+its digests.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ from zooconv.mapping.expr import Expr, Leaf, bytes_of
 from zooconv.mapping.family import config_facts
 from zooconv.mapping.notation import from_data, to_data
 from zooconv.mapping.plan import Plan
+from zooconv.original import beside
 from zooconv.registry import File, Sha256, source_records
 from zooconv.reread import tensor_digests
 from zooconv.tensor import LazyTensor
@@ -84,6 +88,13 @@ class SourceSide(Side):
     files: list[File]
 
 
+class FilledSide(_Strict):
+    """The tensors that came from an original, by their tree digest, and the files that it is."""
+
+    tree: Sha256
+    files: list[File]
+
+
 class ArtifactSide(Side):
     size: int
     sha256: Sha256
@@ -103,6 +114,7 @@ class Certificate(_Strict):
     changes: list[str] | None = None
     source: SourceSide
     artifact: ArtifactSide
+    filled: FilledSide | None = None
     sources: Annotated[dict[str, SourceTensor], Field(min_length=1)]
     targets: Annotated[dict[str, TargetTensor], Field(min_length=1)]
 
@@ -127,7 +139,7 @@ def certificate_path(artifact: Path) -> Path:
 
 
 def certify(plan: Plan, written: Written, path: Path, source_files: tuple[FileDigest, ...],
-            options: Mapping[str, Any]) -> Certificate:
+            options: Mapping[str, Any], original_files: tuple[FileDigest, ...] = ()) -> Certificate:
     """The certificate of the file at `path`, which `written` tells of.
 
     What the pass has not shown already is shown here from the file: source tensors that were joined, cut or reordered
@@ -141,8 +153,10 @@ def certify(plan: Plan, written: Written, path: Path, source_files: tuple[FileDi
                           files=source_records(source_files)),
         artifact=ArtifactSide(tree=tree_digest(written.target), canonical=tree_digest(written.placed),
                               size=written.file.size, sha256=written.file.sha256),
+        filled=FilledSide(tree=tree_digest(written.filled), files=source_records(original_files))
+        if original_files else None,
         sources={d.name: SourceTensor(dtype=d.dtype, shape=d.shape, sha256=d.sha256, **_fate(plan, d.name))
-                 for d in written.source},
+                 for d in (*written.source, *written.filled)},
         targets={d.name: TargetTensor(dtype=d.dtype, shape=d.shape, sha256=d.sha256, made=to_data(move.value))
                  for d, move in zip(written.target, plan.moves, strict=True)},
     )
@@ -175,12 +189,16 @@ def read_certificate(path: Path) -> Certificate:
                          why=[f"{'.'.join(map(str, first['loc']))}: {first['msg']}"]) from None
 
 
-def check_certificate(certificate: Certificate, source: Checkpoint, artifact: Checkpoint) -> list[str]:
+def check_certificate(certificate: Certificate, source: Checkpoint, artifact: Checkpoint,
+                      original: Checkpoint | None = None) -> list[str]:
     """Hold a certificate against its two files, and nothing else. What is wrong, or nothing.
+
+    `original` is the third, where there is one.
 
     Every tensor of both files is hashed; every target that is not simply a source tensor is made again from the source,
     and every source tensor that is not simply a target from the artifact.
     """
+    source = beside(source, original, certificate.sources) if original else source
     wrong = [*_strangers("source", certificate.sources, source), *_strangers("artifact", certificate.targets, artifact)]
     if wrong:
         return wrong

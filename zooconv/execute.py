@@ -8,7 +8,7 @@ only renames or reshapes is streamed; any other is made in memory, its elements 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from zooconv.errors import CheckFailed
 from zooconv.files import damaged
 from zooconv.finite import finite_check
 from zooconv.mapping.expr import Expr, bytes_of, evaluate, leaves, stream
-from zooconv.mapping.plan import Moves
+from zooconv.mapping.plan import LEFT, Moves
 from zooconv.pump import CHUNK, Pump, Watch, pumping
 from zooconv.tensor import LazyTensor, TensorSpec, array_bytes
 
@@ -34,17 +34,20 @@ if TYPE_CHECKING:
 class Written:
     """What a pass measured: digests of both sides and of what each means, CRC-32 of targets, those with NaN or Inf.
 
-    `canonical` are the canonical tensors of the source, `placed` those of the target.
+    `frame` is the CRC-32 of all bytes of the file that are no tensor's. `canonical` are the canonical tensors of the
+    source, `placed` those of the target; `filled` are the tensors that came from an original.
     """
 
     file: FileDigest
     target: tuple[TensorDigest, ...]
     crcs: tuple[int, ...]
+    frame: int
     source_files: tuple[FileDigest, ...]
     source: tuple[TensorDigest, ...]
     canonical: tuple[TensorDigest, ...]
     placed: tuple[TensorDigest, ...]
     nonfinite: tuple[str, ...]
+    filled: tuple[TensorDigest, ...] = ()
 
 
 def execute(plan: Moves, checkpoint: Checkpoint, draft: Draft, writer: Writer, audit: Audit | None, *,
@@ -71,10 +74,12 @@ def execute(plan: Moves, checkpoint: Checkpoint, draft: Draft, writer: Writer, a
     files = audit.result() if audit is not None else ()
     _check_dropped(plan, {t.name: t.sha256 for t in source})
     if work.nonfinite and not allow_nonfinite:
-        raise CheckFailed(f"{len(work.nonfinite)} tensors hold NaN or Inf", why=work.nonfinite[:20],
+        raise CheckFailed(f"{len(work.nonfinite)} tensors hold NaN or Inf",
+                          why=[*work.nonfinite[:20], *_too_large(plan, work.nonfinite)],
                           next="if that is how they must be: --allow-nonfinite")
-    return Written(file, target, tuple(work.crcs), files, source, canonical, placed,
-                   tuple(work.nonfinite))
+    own, filled = (tuple(d for d in source if (d.name in plan.filled) == other) for other in (False, True))
+    return Written(file, target, tuple(work.crcs), work.frame, files, own, canonical, placed,
+                   tuple(work.nonfinite), filled)
 
 
 class _Work:
@@ -89,6 +94,7 @@ class _Work:
         self.target_hash: list[tuple[TensorSpec, hashlib._Hash]] = []
         self.source_hash: dict[str, hashlib._Hash] = {}
         self.crcs: list[int] = []
+        self.frame = 0
         self.nonfinite: list[str] = []
 
     @property
@@ -103,7 +109,7 @@ class _Work:
         """Write one target tensor."""
         digest = hashlib.sha256()
         self.target_hash.append((spec, digest))
-        self._emit(self.writer.before(index))
+        self._around(self.writer.before(index))
         leaf = stream(value)
         tensor = self.tensors[leaf.name] if leaf else None
         if leaf is not None and tensor is not None and tensor.strides is None:
@@ -114,7 +120,7 @@ class _Work:
         if not finite:
             self.nonfinite.append(spec.name)
         self.crcs.append(crc)
-        self._emit(self.writer.after(index, crc))
+        self._around(self.writer.after(index, crc))
 
     def source_only(self, name: str) -> None:
         """Hash a source tensor that is not written: the source's tree digest knows it."""
@@ -170,6 +176,11 @@ class _Work:
 
     # -- the file ----------------------------------------------------------------------------------------------------
 
+    def _around(self, data: bytes) -> None:
+        """Write bytes of the frame."""
+        self.frame = crc32(data, self.frame)
+        self._emit(data)
+
     def _emit(self, data: bytes | memoryview) -> None:
         self.draft.write(data)
         self.file_lane.put(self.file_hash.update, memoryview(data))
@@ -193,17 +204,27 @@ class _Work:
 
     def finish(self, tree: str) -> FileDigest:
         """Write the end of the file; its digest."""
-        self._emit(self.writer.end(tree))
+        self._around(self.writer.end(tree))
         self.file_lane.wait()
         return FileDigest(self.draft.target.name, self.writer.size, self.file_hash.hexdigest())
+
+
+def _too_large(plan: Moves, nonfinite: Collection[str]) -> list[str]:
+    """What a cast may have to do with it."""
+    cast = any(move.target.name in nonfinite and move.target.dtype == "F16"
+               and any(leaf.dtype != "F16" for leaf in leaves(move.value)) for move in plan.moves)
+    return ["float16 ends at 65504, and makes Inf of larger numbers; bfloat16 reaches as far as float32"] * cast
 
 
 def _check_dropped(plan: Moves, sha256: Mapping[str, str]) -> None:
     """Hold the tensors that were dropped on a condition against it."""
     odd = [f"{name} differs from {other}, whose second name it should be" for name, other in plan.same_as.items()
            if sha256[name] != sha256.get(other)]
-    odd += [f"{name} is not {value}" for name, value in plan.known.items()
-            if sha256[name] != expression_sha256(value, {})]
+    other = {name: value for name, value in plan.known.items() if sha256[name] != expression_sha256(value, {})}
+    trained = [name for name in other if plan.dropped[name] == LEFT]
+    odd += [f"{name} is not {value}" + (", as it was before training" if name in trained else "")
+            for name, value in other.items()]
     if odd:
-        raise CheckFailed(f"{len(odd)} tensors would be lost: the layout has no place for them",
-                          why=odd[:20], next="zooconv layouts  (for one that has)")
+        raise CheckFailed(f"{len(odd)} tensors would be lost: {plan.title} has no place for them", why=odd[:20],
+                          next="--drop-trained  (leaves behind what was trained, and says so)" if trained else
+                          "zooconv layouts  (for one that has)")

@@ -17,6 +17,7 @@ from typing import Any
 
 import pluggy
 
+from zooconv.engine import Engine
 from zooconv.mapping.family import Family
 
 PROJECT = "zooconv"
@@ -31,5 +32,14 @@ def zooconv_families() -> Iterable[Family[Any]]:
 
     Called once a process, when somebody first asks for a family. Importing the plugin and calling this hook must
     cost milliseconds: no torch, no numpy, no file read but the family's own tables.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def zooconv_engines() -> Iterable[Engine]:
+    """Yield the ways of running a batch that this plugin knows, for `zooconv batch --engine NAME`.
+
+    The same costs: nothing is imported or started before an engine is asked for.
     """
     raise NotImplementedError

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,12 +59,13 @@ class Fetched:
 
 
 @dataclass(frozen=True)
-class _Listing:
+class Listing:
     """What a commit holds: its files, with the digest that the hub states for each (None: it is in the cache)."""
 
     commit: str
     digests: dict[str, str | None]
     license: str | None = None
+    sizes: dict[str, int] = field(default_factory=dict)
 
 
 class Hub:
@@ -102,9 +103,29 @@ class Hub:
             self._remember(source, listing)
         return Fetched(path, source.repo, listing.commit, tuple(digests), listing.license)
 
+    def look(self, source: HubSource) -> Listing:
+        """What a source's commit holds, without its bytes. Raises SourceUnavailable or AuthRequired as `fetch` does."""
+        from huggingface_hub import constants
+
+        with _plain_errors(source):
+            return self._offline(source) if constants.HF_HUB_OFFLINE else self._online(source)
+
+    def is_cached(self, source: HubSource) -> bool:
+        """Does the cache hold one of a source's files? The hub is not asked."""
+        from huggingface_hub import try_to_load_from_cache
+
+        return any(isinstance(try_to_load_from_cache(source.repo, name, cache_dir=self.cache, revision=source.revision),
+                              str) for name in source.files)
+
+    def forget(self, fetched: Fetched) -> None:
+        """Remove what was fetched from the cache."""
+        snapshot = fetched.path.parents[fetched.files[0].file.count("/")]
+        for file in fetched.files:
+            _remove(snapshot / file.file)
+
     # -- what there is -----------------------------------------------------------------------------------------------
 
-    def _online(self, source: HubSource) -> _Listing:
+    def _online(self, source: HubSource) -> Listing:
         from huggingface_hub import HfApi
 
         api = HfApi(endpoint=self.endpoint)
@@ -113,21 +134,22 @@ class Hub:
             raise SourceUnavailable(f"the hub did not say which commit {source.revision} of {source.repo} is")
         digests = {s.rfilename: s.lfs.sha256 if s.lfs else s.blob_id for s in info.siblings or ()}
         stated = info.card_data.get("license") if info.card_data else None
-        return _Listing(info.sha or "", dict(digests), stated if isinstance(stated, str) else None)
+        sizes = {s.rfilename: s.size for s in info.siblings or () if s.size is not None}
+        return Listing(info.sha or "", dict(digests), stated if isinstance(stated, str) else None, sizes)
 
-    def _offline(self, source: HubSource) -> _Listing:
+    def _offline(self, source: HubSource) -> Listing:
         from huggingface_hub import try_to_load_from_cache
 
         for name in source.files:
             path = try_to_load_from_cache(source.repo, name, cache_dir=self.cache, revision=source.revision)
             if isinstance(path, str):
                 snapshot = Path(path).parents[name.count("/")]  # …/snapshots/<commit>
-                return _Listing(snapshot.name, {str(p.relative_to(snapshot)): None for p in snapshot.rglob("*")})
+                return Listing(snapshot.name, {str(p.relative_to(snapshot)): None for p in snapshot.rglob("*")})
         raise SourceUnavailable(f"{source.repo} is not in the cache, and the hub client is offline (HF_HUB_OFFLINE)",
                                 why=[f"looked for {', '.join(source.files)} at {source.revision}"],
                                 next="run it once with a network, or unset HF_HUB_OFFLINE")
 
-    def _remember(self, source: HubSource, listing: _Listing) -> None:
+    def _remember(self, source: HubSource, listing: Listing) -> None:
         """Note in the cache which commit a branch was, as the client does when it is asked for the branch itself.
 
         It was asked for the commit, and would not know the branch offline. Layout of the cache:
@@ -141,7 +163,7 @@ class Hub:
 
     # -- one file ----------------------------------------------------------------------------------------------------
 
-    def _verified(self, repo: str, name: str, listing: _Listing) -> tuple[Path, FileDigest]:
+    def _verified(self, repo: str, name: str, listing: Listing) -> tuple[Path, FileDigest]:
         """A file's path and digest. A file that is wrong is fetched once more; wrong again, it is removed."""
         if name not in listing.digests:
             raise SourceUnavailable(f"{repo} has no file {name}, though its index names it",
@@ -160,7 +182,7 @@ class Hub:
                  "it came like this twice; nothing was kept" if online else "it was removed from the cache"],
             next="try again later, or another mirror (HF_ENDPOINT)" if online else "unset HF_HUB_OFFLINE, fetch again")
 
-    def _download(self, repo: str, name: str, listing: _Listing, *, force: bool) -> Path:
+    def _download(self, repo: str, name: str, listing: Listing, *, force: bool) -> Path:
         from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
         have = try_to_load_from_cache(repo, name, cache_dir=self.cache, revision=listing.commit)
@@ -283,7 +305,7 @@ def _said(error: BaseException) -> str:
     return text.splitlines()[0][:300] if text else "no reason given"
 
 
-def _no_file(source: HubSource, listing: _Listing) -> SourceUnavailable:
+def _no_file(source: HubSource, listing: Listing) -> SourceUnavailable:
     has = [name for kind in _WEIGHTS for name in sorted(listing.digests) if name.endswith(kind)]
     first = f"zooconv fetch-convert {source.repo}:{has[0]}" if has else "look for another repository"
     return SourceUnavailable(f"{source.repo} has none of: {', '.join(source.files)}",

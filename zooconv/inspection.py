@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from zooconv.canonical import canonical_digest
 from zooconv.checkpoint.open import Checkpoint
 from zooconv.errors import ZooError
-from zooconv.mapping.family import config_facts
+from zooconv.mapping.family import Layout, config_facts
 from zooconv.mapping.fit import Fit
 from zooconv.mapping.plan import make_plan
 from zooconv.output import facts, megabytes, some
-from zooconv.plugins import families
+from zooconv.plugins import all_layouts, families
 from zooconv.recognise import recognise
 from zooconv.report import dropped_lines, identity_line
 
@@ -41,7 +42,7 @@ class Inspection:
         return facts(*head, ("is", identity_line(mine)),
                      ("canonical", data["canonical"] or ""),
                      ("would drop", "\n".join(dropped_lines(data["dropped"])) or "nothing"),
-                     ("can become", ", ".join(data["layouts"])),
+                     ("can become", "\n".join(filter(None, [", ".join(data["layouts"]), _named(data["upstreams"])]))),
                      ("cannot become", "\n".join(f"{name}: {why}" for name, why in data["not_layouts"].items())))
 
 
@@ -61,20 +62,39 @@ def inspect_checkpoint(checkpoint: Checkpoint, prefix: str | None = None, *, dig
         found = recognise(checkpoint.specs, families(), what=checkpoint.path.name, prefix=prefix)
     except ZooError as error:
         return Inspection(data | {"family": None, "why": [error.what, *error.why]}, error)
-    layouts, not_layouts = _layouts(found)
+    layouts, not_layouts = _targets(found, all_layouts(found.family))
+    for other in _otherwise(checkpoint, found, prefix):
+        more, not_more = _targets(other, all_layouts(other.family))
+        layouts += [name for name in more if name not in layouts]
+        not_layouts = not_more | not_layouts
+    upstreams, _ = _targets(found, map(Layout.of, found.family.dialects))
     return Inspection(data | {
         "family": found.family.name, "title": found.family.title, "dialect": found.dialect.name, "prefix": found.prefix,
         "config": config_facts(found.config), "variant": found.variant, "dropped": found.dropped,
-        "layouts": layouts, "not_layouts": not_layouts,
+        "layouts": layouts, "not_layouts": not_layouts, "upstreams": upstreams,
         "canonical": canonical_digest(found.canonical, tensors) if digest else None,
     })
 
 
-def _layouts(found: Fit) -> tuple[list[str], dict[str, str]]:
-    """The layouts that a file can become, by all their names, and those that it cannot, with the reason."""
+def _named(upstreams: list[str]) -> str:
+    return f"with --to, a file in the names of {', '.join(upstreams)}" if upstreams else ""
+
+
+def _otherwise(checkpoint: Checkpoint, found: Fit, prefix: str | None) -> Iterator[Fit]:
+    """The same file as families that stand for many architectures read it, for layouts that are theirs alone."""
+    for family in families():
+        if family.members and family.name != found.family.name:
+            other = recognise(checkpoint.specs, families(), what=checkpoint.path.name, prefix=prefix,
+                              layout=family.layouts[0].name)
+            if other.family.name == family.name:
+                yield other
+
+
+def _targets(found: Fit, targets: Iterable[Layout]) -> tuple[list[str], dict[str, str]]:
+    """The targets that a file can become, by all their names, and those that it cannot, with the reason."""
     can: list[str] = []
     cannot: dict[str, str] = {}
-    for layout in found.family.layouts:
+    for layout in targets:
         try:
             make_plan(found, layout)
         except ZooError as error:

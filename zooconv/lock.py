@@ -7,21 +7,17 @@ a branch may be by now. https://pip.pypa.io/en/stable/topics/secure-installs/#ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from zooconv.digest import FileDigest
 from zooconv.errors import CheckFailed, WrongBytes
 from zooconv.mapping.plan import Plan
 from zooconv.names import HubSource, LocalSource, Source, UrlSource
 from zooconv.place import Place
-from zooconv.registry import Record, Registry
-
-if TYPE_CHECKING:
-    from zooconv.certificate import Certificate
-    from zooconv.execute import Written
+from zooconv.registry import Record, Registry, SourceRecord
 
 
 @dataclass(frozen=True)
@@ -66,12 +62,13 @@ class Pin:
                       ("layout", self.record.layout, layout), ("options", made.options, dict(options)),
                       ("changes", self.record.changes or [], list(plan.changes)))
 
-    def check_written(self, files: Iterable[FileDigest], written: Written, certificate: Certificate) -> None:
+    def check_made(self, made: Record) -> None:
         """Refuse, before it has its name, a file that is not the recorded one."""
-        output = self.record.output
-        self._compare(("source", {file.sha256 for file in self.record.source.files}, {file.sha256 for file in files}),
-                      ("result", output.files[0].sha256, written.file.sha256),
-                      ("certificate", output.certificate, certificate.sha256))
+        was = self.record
+        self._compare(("source", _digests(was.source), _digests(made.source)),
+                      ("original", _digests(was.filled), _digests(made.filled)),
+                      ("result", was.output.files[0].sha256, made.output.files[0].sha256),
+                      ("certificate", was.output.certificate, made.output.certificate))
 
     def _compare(self, *facts: tuple[str, Any, Any]) -> None:
         wrong = [f"{what}: recorded {_told(recorded)}, now {_told(now)}" for what, recorded, now in facts
@@ -84,15 +81,21 @@ class Pin:
                           next=f"{self.again}  (without --locked: records what there is now)")
 
 
-def pin(source: Source, target: Place) -> Pin:
-    """What the registry pins an artifact to. Raises CheckFailed where it does not."""
-    where = str(source.path) if isinstance(source, LocalSource) else source.model.name if source.model else None
-    verb = "convert" if isinstance(source, LocalSource) else "fetch-convert"
-    again = f"zooconv {verb} {where or source.address} --layout {target.layout}"  # type: ignore[union-attr]
+def pin(source: Source, target: Place, typed: list[str]) -> Pin:
+    """What the registry pins an artifact to, whose options are `typed`. Raises CheckFailed where it does not."""
+    if isinstance(source, LocalSource):
+        again = shlex.join(["zooconv", "convert", str(source.path), *typed])
+    else:
+        model = source.model.name if source.model else source.address
+        again = shlex.join(["zooconv", "fetch-convert", model, *typed])
     record = Registry.read(target.registry).records.get(target.name)
     if record is None:
         raise CheckFailed(f"{target.name} is not pinned: {target.registry} has no record of it", next=again)
     return Pin(target.name, record, again)
+
+
+def _digests(source: SourceRecord | None) -> set[str]:
+    return {file.sha256 for file in source.files} if source else set()
 
 
 def _told(value: Any) -> str:

@@ -194,3 +194,28 @@ def _differentiable_statistics() -> Iterator[None]:
 
     with Spelled():
         yield
+
+
+def taking_part(module: nn.Module, size: tuple[int, int]) -> set[str]:
+    """The parameters that `forward` makes its outputs of, for images of `size`; measured without computing anything.
+
+    The module runs on meta tensors, which have a shape and no values, and the graph behind its outputs is walked.
+    """
+    import torch
+    from torch.func import functional_call
+
+    def empty(tensor: Tensor) -> Tensor:
+        return torch.empty_like(tensor, device="meta").requires_grad_(isinstance(tensor, torch.nn.Parameter))
+
+    tensors = {name: empty(t) for name, t in (*module.named_parameters(), *module.named_buffers())}
+    training = module.training
+    with torch.enable_grad():
+        outputs = functional_call(module.eval(), tensors, (torch.empty(1, 3, *size, device="meta"),))
+    module.train(training)
+    leaves, left, seen = set[int](), [output.grad_fn for output in outputs.values()], set[Any]()
+    while left:
+        if (node := left.pop()) is not None and node not in seen:
+            seen.add(node)
+            leaves.add(id(getattr(node, "variable", None)))
+            left += [earlier for earlier, _ in node.next_functions]
+    return {name for name, tensor in tensors.items() if id(tensor) in leaves}

@@ -1,10 +1,10 @@
 """What a user typed, and the source that it means.
 
-    convnext_tiny_22k                      a name of the zoo, or one of its aliases
+    convnext_tiny_22k[@revision]           a name of the zoo, or one of its aliases
     timm/convnext_tiny.fb_in22k            a repository on the hub: owner/repo[@revision][:file]
     https://…/resnet50-0676ba61.pth        an address, with digits of the SHA-256 in its name or behind it: #sha256=…
     ./convnext_tiny_22k_1k_224.pth         a file
-    zoo://convnext_tiny_22k                the same as without zoo://
+    zoo://convnext_tiny_22k                the same; with a layout and options, an artifact (see zooconv.address)
 
 A name that could mean several models is refused, with the choices.
 """
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zooconv.address import SCHEME, parse
 from zooconv.digest import digest_in
 from zooconv.errors import UsageError
 
@@ -81,13 +82,18 @@ Source = LocalSource | HubSource | UrlSource
 def resolve(text: str, zoo: Zoo) -> Source:
     """The source that `text` means.
 
-    Raises UsageError for a name that is unknown, refused or ambiguous.
+    Raises UsageError for a name that is unknown, refused or ambiguous, and for an artifact's address.
     """
-    text = text.removeprefix("zoo://")
-    if model := zoo.find(text):
-        return _source_of(model)
+    if text.startswith(SCHEME):
+        address = parse(text)
+        if address.options:
+            raise UsageError(f"{text} is the address of an artifact; here, a model is wanted", next=address.model)
+        text = address.model
+    name, _, revision = text.partition("@")
+    if model := zoo.find(text) or (zoo.find(name) if revision and "/" not in name else None):
+        return _source_of(model, revision)
     if text.startswith(("https://", "http://")):
-        return _address(text)
+        return _address(text, zoo)
     if _is_path(text):
         return local(text)
     if reason := zoo.refusal(text):
@@ -97,7 +103,7 @@ def resolve(text: str, zoo: Zoo) -> Source:
         model = zoo.find(repo) if revision in (None, "main") and file is None else None
         name = model.name if model else artifact_name(Path(file).stem if file else repo.split("/")[1])
         return HubSource(repo, revision or "main", (file,) if file else FILES, name, model)
-    raise _unknown(text, zoo)
+    raise _unknown(text if "/" in name else name, zoo)
 
 
 def local(path: str | Path) -> LocalSource:
@@ -107,11 +113,17 @@ def local(path: str | Path) -> LocalSource:
     return LocalSource(path, artifact_name(Path(stem).stem or stem))
 
 
-def _source_of(model: Model) -> HubSource | UrlSource:
+def _source_of(model: Model, revision: str) -> HubSource | UrlSource:
     mirrors = tuple(_mirror(text, model) for text in model.mirrors)
-    if model.url:
+    if model.url and not revision:
         return UrlSource(model.url, model.promised, model.name, model, mirrors)
-    return HubSource(model.repo, model.revision, model.files or FILES, model.name, model, model.sha256, mirrors)
+    if model.url:
+        raise UsageError(f"{model.name} has no revisions: it is one file, at {model.url}", next=model.name)
+    if not model.repo:
+        raise UsageError(f"{model.name} cannot be fetched: {model.note}",
+                         next=f"download it, then zooconv convert FILE --layout {model.layouts[0]}")
+    return HubSource(model.repo, revision or model.revision, model.files or FILES, model.name, model,
+                     "" if revision else model.sha256, () if revision else mirrors)
 
 
 def _mirror(text: str, model: Model) -> HubSource | UrlSource:
@@ -128,7 +140,7 @@ def is_place(text: str) -> bool:
     return text.startswith("https://") or bool(_HUB.fullmatch(text))
 
 
-def _address(text: str) -> UrlSource:
+def _address(text: str, zoo: Zoo) -> UrlSource:
     """An address that somebody typed, with its digest: in its fragment, as pip has it, or in its name."""
     url, _, fragment = text.partition("#")
     if not url.startswith("https://"):
@@ -142,7 +154,8 @@ def _address(text: str) -> UrlSource:
         raise UsageError(f"nothing says what {url:.200} must be",
                          why=["neither its name nor what stands behind it has digits of its SHA-256"],
                          next=f"zooconv fetch-convert '{url}#sha256=…'")
-    return UrlSource(url, digest, artifact_name(Path(file).stem))
+    model = zoo.find(url)
+    return UrlSource(url, digest, model.name if model else artifact_name(Path(file).stem), model)
 
 
 def artifact_name(text: str) -> str:
@@ -162,12 +175,12 @@ def _unknown(text: str, zoo: Zoo) -> UsageError:
         return UsageError(f"{text!r} is a pattern, and names {len(found)} models; give one name",
                           next=f"zooconv list '{text}'")
     longer = [m.name for m in zoo.models if any(n.startswith((f"{text}_", f"{text}.")) for n in m.names)]
-    if longer:
+    if len(longer) > 1:
         return UsageError(f"{text!r} could be any of {len(longer)} models, with different weights",
                           why=longer[:30], next=f"zooconv fetch-convert {longer[0]}")
     import difflib
 
     known = [name for model in zoo.models for name in model.names]
-    near = difflib.get_close_matches(text, known, 3)
+    near = longer or difflib.get_close_matches(text, known, 3)
     return UsageError(f"there is no model {text!r}", why=[f"did you mean {name}?" for name in near],
                       next=f"zooconv show {near[0]}" if near else "zooconv list  (or give owner/repo, or a file)")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zooconv.checkpoint.open import Checkpoint, open_checkpoint
 from zooconv.digest import file_sha256
 from zooconv.errors import CheckFailed, SourceUnavailable
-from zooconv.registry import Record, Registry
+from zooconv.registry import Record, Registry, SourceRecord
 
 if TYPE_CHECKING:
     from zooconv.hub import Fetched, Hub
@@ -26,31 +26,51 @@ def source_of(record: Record, registry: Registry, *, given: Path | None = None,
     folder. Raises SourceUnavailable where it is nowhere, CheckFailed where it has other bytes.
     """
     options = record.converter.options
-    fetched = _fetched(record, hub) if given is None and record.source.type != "local" else None
-    path = fetched.path if fetched else given or _found(record, registry)
-    with open_checkpoint(path, ema=options.get("ema"), key=options.get("key")) as checkpoint:
-        recorded = {file.sha256 for file in record.source.files}
+    with _opened(record.source, record, registry, given, hub, ema=options.get("ema"), key=options.get("key")) as found:
+        yield found
+
+
+@contextmanager
+def original_of(record: Record, registry: Registry, *, hub: Hub | None = None) -> Iterator[Checkpoint | None]:
+    """The original that an artifact was filled from, found and proved likewise; None where it was not."""
+    if record.filled is None:
+        yield None
+        return
+    with _opened(record.filled, record, registry, None, hub) as found:
+        yield found
+
+
+@contextmanager
+def _opened(source: SourceRecord, record: Record, registry: Registry, given: Path | None, hub: Hub | None,
+            **chosen: Any) -> Iterator[Checkpoint]:
+    fetched = _fetched(source, hub) if given is None and source.type != "local" else None
+    path = fetched.path if fetched else given or _found(source, record, registry)
+    with open_checkpoint(path, **chosen) as checkpoint:
+        recorded = {file.sha256 for file in source.files}
         found = ({digest.file: digest.sha256 for digest in fetched.files} if fetched  # fetching has hashed them
                  else {str(file.path): file_sha256(file.path).sha256 for file in checkpoint.files})
         for name, sha256 in found.items():
             if sha256 not in recorded:
                 raise CheckFailed(f"{name} is not what {record.path} was made of",
-                                  why=[f"recorded: sha256 {record.source.files[0].sha256}",
+                                  why=[f"recorded: sha256 {source.files[0].sha256}",
                                        f"found:    sha256 {sha256}"],
                                   next="name the source: --source FILE")
         yield checkpoint
 
 
-def _fetched(record: Record, hub: Hub | None) -> Fetched:
+def _fetched(source: SourceRecord, hub: Hub | None) -> Fetched:
     from zooconv.sources.fetch import fetch_source, recorded_source
 
-    return fetch_source(recorded_source(record.source, record.path), hub)
+    return fetch_source(recorded_source(source, source.files[0].file), hub)
 
 
-def _found(record: Record, registry: Registry) -> Path:
-    name = record.source.files[0].file
+def _found(source: SourceRecord, record: Record, registry: Registry) -> Path:
+    name = source.files[0].file
     for folder in (registry.artifact(record).parent, registry.path.parent, Path()):
         if (folder / name).is_file():
             return folder / name
-    raise SourceUnavailable(f"the source of {record.path} is not at hand", why=[f"it was a local file, {name}"],
-                            next="name it: --source FILE")
+    if source == record.source:
+        raise SourceUnavailable(f"the source of {record.path} is not at hand", why=[f"it was a local file, {name}"],
+                                next="name it: --source FILE")
+    raise SourceUnavailable(f"the original that {record.path} was filled from is not at hand",
+                            why=[f"it was a local file, {name}"], next="put it beside the artifact")

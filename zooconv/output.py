@@ -69,12 +69,13 @@ class Output:
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> str:
-    """Columns, aligned; numbers to the right."""
+    """Columns, aligned; those of numbers, and of nothing else but blanks, to the right."""
     lines = [list(header), *map(list, rows)] if header else [list(row) for row in rows]
     if not lines:
         return ""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    numeric = [all(row[i].replace(",", "").replace(".", "").isdigit() for row in rows) for i in range(len(widths))]
+    numeric = [any(column) and all(cell.replace(",", "").replace(".", "").isdigit() for cell in column if cell)
+               for column in zip(*rows, strict=True)]
 
     def cell(text: str, i: int) -> str:
         return text.rjust(widths[i]) if numeric[i] else text.ljust(widths[i])

@@ -19,13 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 from zooconv.checkpoint.open import Checkpoint
 from zooconv.errors import CheckFailed, UsageError
+from zooconv.mapping.arithmetic import holds
+from zooconv.mapping.cast import casts, dtype_of
 from zooconv.mapping.change import Change, in_turn
 from zooconv.mapping.expr import Expr, Leaf
 from zooconv.mapping.family import Family, config_text
 from zooconv.mapping.fit import Fit
+from zooconv.mapping.plan import chosen_changes
 from zooconv.mapping.rules import Dialect
 from zooconv.modules import Weights, fill, need_memory, threads_for, unseen, weights, without_values
-from zooconv.tensor import LazyTensor
+from zooconv.tensor import DTYPES, LazyTensor
 from zooconv.upstream import Upstream, code, import_package, package_version, upstream
 
 if TYPE_CHECKING:
@@ -103,17 +106,25 @@ def parity(source: Checkpoint, found: Fit, artifact: Checkpoint, ours: Fit, agai
     """Hold an artifact (`ours` is its reading) against the upstream's module with the source's weights (`found`).
 
     `against` is a name of the family's upstreams; None is the one whose names the source has, else the first. `memory`
-    is how many bytes may be used, None what is free. `chosen` are the changes that were asked for with options: then
-    there is nothing to compare. Raises UsageError for these, or where the two do not belong together, the family has no
-    backbone, a package is missing or memory is short; CheckFailed where weights do not fit or outputs are NaN.
+    is how many bytes may be used, None what is free. `chosen` are the changes that were asked for with options: where
+    they make another function of it, there is nothing to compare. Raises UsageError for these, or where the two do not
+    belong together, the family has no backbone, a package is missing or memory is short; CheckFailed where weights do
+    not fit or outputs are NaN.
     """
-    if chosen:
-        raise UsageError("weights that were changed on demand are another function, which no upstream computes",
-                         why=[f"--{option} {value}" for option, value in chosen.items()],
-                         next="zooconv verify --certificate  (proves an artifact tensor by tensor)")
-    changes = _between(found, ours)
+    changes = (*_demanded(found, chosen or {}), *_between(found, ours))
     expected = expect(source.tensors, found, against, memory=memory, changes=changes)
     return compare(expected, ours, weights(ours.canonical, artifact.tensors))
+
+
+def _demanded(found: Fit, chosen: Mapping[str, Any]) -> tuple[Change, ...]:
+    """The changes that options asked for. Raises UsageError where they leave nothing to compare."""
+    dtype = dtype_of(chosen)
+    changes = [*(change for exact in (True, False) for change in casts(found.canonical, dtype, exact=exact)),
+               *chosen_changes(found.family, found.config, chosen)]
+    if others := [change.title for change in changes if change.limit is None]:
+        raise UsageError("weights that were changed on demand are another function, which no upstream computes",
+                         why=others, next="zooconv verify --certificate  (proves an artifact tensor by tensor)")
+    return tuple(changes)
 
 
 def _between(found: Fit, ours: Fit) -> tuple[Change, ...]:
@@ -123,6 +134,10 @@ def _between(found: Fit, ours: Fit) -> tuple[Change, ...]:
     if (found.family.name, after) != (ours.family.name, ours.config):
         raise UsageError("the source and the artifact are different models",
                          why=[f"{f.family.title}: {config_text(f.config)}" for f in (found, ours)])
+    coarse = {DTYPES[value.dtype].torch for value in ours.canonical.values() if not holds(value.dtype, "F32")}
+    if coarse and (rounded := [change.title for change in needed if change.limit]):
+        raise UsageError(f"new values were rounded to {' and '.join(sorted(coarse))}, for which no limit is set",
+                         why=rounded, next="convert the source with --dtype float32: its values are kept")
     return needed
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zooconv import journal
+from zooconv.address import SCHEME, parse
 from zooconv.atomic import drafting, write_text
 from zooconv.audit import auditing
 from zooconv.certificate import certificate_path, certify
@@ -14,84 +17,147 @@ from zooconv.check import check_written
 from zooconv.checkpoint.open import open_checkpoint
 from zooconv.checkpoint.write import writer_for
 from zooconv.conversion import Conversion, Preview
-from zooconv.d2config.file import check_config, set_weights
+from zooconv.d2config.file import must_be_config, set_values
 from zooconv.errors import UsageError
 from zooconv.execute import execute
-from zooconv.load_check import loading
+from zooconv.load_check import Loader, loading
 from zooconv.lock import pin
-from zooconv.mapping.plan import make_plan
+from zooconv.mapping.family import Layout
+from zooconv.mapping.fit import Fit
+from zooconv.mapping.original import Like
+from zooconv.mapping.plan import Plan, make_plan
+from zooconv.mapping.portable import portable_plan
 from zooconv.names import LocalSource, Source, local, resolve
 from zooconv.options import Options
+from zooconv.original import Original
+from zooconv.page import page
 from zooconv.place import object_to, place
-from zooconv.plugins import chosen_layout, families
-from zooconv.pump import Watching
+from zooconv.plugins import chosen_layout, chosen_naming, families, family
+from zooconv.pump import Watching, unwatched
 from zooconv.recognise import recognise
-from zooconv.registry import Registry, update
-from zooconv.report import page
+from zooconv.registry import Registry
+from zooconv.tensor import TensorSpec
 from zooconv.zoo import zoo
 
 if TYPE_CHECKING:
     from zooconv.hub import Fetched, Hub
     from zooconv.inspection import Inspection
-    from zooconv.names import HubSource, UrlSource
 
 
-
-def run(source: Source, options: Options, *, hub: Hub | None = None,
-        watching: Watching = lambda total: lambda size: None) -> Conversion:
+def run(source: Source, options: Options, *, hub: Hub | None = None, watching: Watching = unwatched) -> Conversion:
     """Walk the whole road for one source.
 
     `watching` is told how many bytes will be written, and gives the function that is told of each number written.
     Raises ZooError; then nothing is in place that was not there before.
     """
     if options.config:
-        check_config(options.config)
+        must_be_config(options.config)
+    conversion = make(source, options, hub=hub, watching=watching)
+    target = conversion.preview.place
+    journal.record(target.registry, {target.name: conversion.record})
+    if options.config:
+        weights = conversion.preview.wanted.required.weights
+        set_values(options.config, {f"MODEL.{weights}": str(target.path)})
+    return conversion
+
+
+def make(source: Source, options: Options, *, hub: Hub | None = None, watching: Watching = unwatched,
+         registry: Registry | None = None, torch: Loader | None = None) -> Conversion:
+    """The road up to the artifact in its place, and a note of it in the journal; to be recorded by the caller.
+
+    `registry` is what is known of the artifact so far, if that was looked up already; `torch` does the load check,
+    instead of a process of its own.
+    """
     with looking_ahead(source, options, hub=hub) as preview:
-        plan, checkpoint, target = preview.plan, preview.checkpoint, preview.place
-        object_to(target, checkpoint, Registry.read(target.registry), force=options.force)
+        plan, checkpoint, target = preview.plan, preview.whole, preview.place
+        object_to(target, checkpoint, registry or journal.settled(target.registry), force=options.force)
         target.make_room()
-        writer = writer_for(target.format, plan.targets, plan.facts)
-        with loading(wanted=options.load_check) as torch, drafting(target.path) as draft:
+        key = plan.layout.files.key
+        writer = writer_for(target.format, plan.targets, plan.facts, key, heuristics=options.portable)
+        with loading(wanted=options.load_check, own=torch) as loader, drafting(target.path) as draft:
             written = execute(plan, checkpoint, draft, writer, preview.audit, watch=watching(plan.nbytes),
                               allow_nonfinite=options.allow_nonfinite)
             check_written(draft.path, plan, writer, written, digests=options.verify)
-            certificate = certify(plan, written, draft.path, preview.source_files(written), options.recorded)
-            version = torch.check(draft.path, target.format, plan.targets) if torch else None
+            certificate = certify(plan, written, draft.path, preview.source_files(written), options.recorded,
+                                  preview.original.files if preview.original else ())
+            version = loader.check(draft.path, target.format, plan.targets, key) if loader else None
+            conversion = Conversion(preview, written, certificate, version, options.note)
             if preview.pin:
-                preview.pin.check_written(preview.source_files(written), written, certificate)
-            draft.commit()
-        write_text(certificate_path(target.path), certificate.text)
-        conversion = Conversion(preview, written, certificate, version, options.note)
-        if not preview.pin:
-            update(target.registry, lambda registry: registry.put(target.name, conversion.record))
-        if options.report:
-            write_text(target.path.with_name(f"{target.path.name}.md"), page(conversion.data))
-        if options.config:
-            set_weights(options.config, str(target.path))
+                preview.pin.check_made(conversion.made)
+            texts = beside(conversion, options)
+            with journal.noted(target, conversion.record, texts):
+                draft.commit()
+        for name, text in texts.items():
+            write_text(target.path.with_name(name), text)
         return conversion
+
+
+def beside(conversion: Conversion, options: Options) -> dict[str, str]:
+    """The texts that lie beside an artifact, by file name: its certificate, and the page about it."""
+    path, certificate = conversion.path, conversion.certificate.text
+    return {certificate_path(path).name: certificate,
+            **({f"{path.name}.md": page(conversion.data, options.lang)} if options.report else {})}
 
 
 @contextmanager
 def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None) -> Iterator[Preview]:
     """The road up to the proved plan. Nothing is written; the checkpoint is open inside the block."""
-    target = place(source, options.layout, output=options.output, format_=options.format,
-                   registry=options.registry, name=options.name, choices=options.choices)
-    held = pin(source, target) if options.locked else None
+    settle = partial(place, source, options.target, output=options.output, format_=options.format,
+                     registry=options.registry, name=options.name, marks=options.marks)
+    held = pin(source, settle(), options.typed) if options.locked else None
+    settle()  # what was typed is objected to before anything is fetched
     with held.fetching() if held else nullcontext():
         source = held.source(source) if held else source
-        fetched, path = (None, source.path) if isinstance(source, LocalSource) else _fetched(source, hub)
+        fetched, path = _at_hand(source, hub)
     with (open_checkpoint(path, ema=options.ema, key=options.key) as checkpoint,
-          auditing(checkpoint.files, wanted=fetched is None) as audit):
-        found = recognise(checkpoint.specs, families(), what=path.name, prefix=options.prefix)
-        plan = make_plan(found, chosen_layout(found.family, options.layout), fresh=options.fresh,
-                         choices=options.choices)
+          auditing(checkpoint.files, wanted=fetched is None) as audit, _original(options, hub) as original):
+        found, plan = planned(source, checkpoint.specs, options, what=path.name, original=original)
+        preview = Preview(source, fetched, checkpoint, audit, found, plan, settle(usual=plan.layout.files.container),
+                          options, original, held)
         if held:
-            held.check_plan(plan, target.layout, options.recorded)
-        yield Preview(source, fetched, checkpoint, audit, found, plan, target, options.recorded, held)
+            held.check_plan(plan, preview.layout, options.recorded)
+        yield preview
 
 
-def _fetched(source: HubSource | UrlSource, hub: Hub | None) -> tuple[Fetched, Path]:
+def planned(source: Source, tensors: Mapping[str, TensorSpec], options: Options, *, what: str,
+            original: Original | None = None) -> tuple[Fit, Plan]:
+    """What a source's tensors are, and the proved plan of what is asked for. `what` names the file in messages."""
+    readers = [family(source.model.family)] if source.model and source.model.alone else families()
+    found = recognise(tensors, readers, what=what, prefix=options.prefix,
+                      layout=None if options.to or options.extract else options.layout,
+                      layouts_first=options.extract or original is not None)
+    layout, like = _target(found, options, original)
+    if options.portable:
+        return found, portable_plan(found, layout, fresh=options.fresh, choices=options.choices)
+    return found, make_plan(found, layout, fresh=options.fresh, choices=options.choices, like=like,
+                            drop_trained=options.drop_trained)
+
+
+def _target(found: Fit, options: Options, original: Original | None) -> tuple[Layout, Like | None]:
+    """What is to be written, and the file whose names and shapes it takes over, if it does."""
+    if options.extract:
+        return found.itself, Like(found)
+    layout = chosen_naming(found.family, options.to) if options.to else chosen_layout(found.family, options.layout)
+    return original.like(found.family, layout) if original else (layout, None)
+
+
+@contextmanager
+def _original(options: Options, hub: Hub | None) -> Iterator[Original | None]:
+    """The original that `--fill-from` names, open for the block, or none."""
+    if options.fill_from is None:
+        yield None
+        return
+    fetched, path = _at_hand(resolve(options.fill_from, zoo()), hub)
+    with open_checkpoint(path) as checkpoint, auditing(checkpoint.files, wanted=fetched is None) as audit:
+        yield Original(fetched, checkpoint, audit)
+
+
+def _at_hand(source: Source, hub: Hub | None) -> tuple[Fetched | None, Path]:
+    """A source's file, fetched where it is not local."""
+    if isinstance(source, LocalSource):
+        return None, source.path
     from zooconv.sources.fetch import fetch_source
+
 
     fetched = fetch_source(source, hub)
     return fetched, fetched.path
@@ -103,9 +169,18 @@ def _fetched(source: HubSource | UrlSource, hub: Hub | None) -> tuple[Fetched, P
 def fetch_convert(name: str, *, hub: Hub | None = None, **options: Any) -> Conversion:
     """Download a model's weights and convert them. `options` are those of `Options`.
 
-    `name` is a name of the zoo, a hub repository `owner/repo[@revision][:file]`, or a path. Raises ZooError.
+    `name` is a name of the zoo, a hub repository `owner/repo[@revision][:file]`, a path, or an address `zoo://…` (see
+    `zooconv.address`). Raises ZooError.
     """
-    return run(resolve(name, zoo()), Options(**options), hub=hub)
+    return run(*meant(name, Options(**options)), hub=hub)
+
+
+def meant(name: str, options: Options) -> tuple[Source, Options]:
+    """A source by what was typed, and the options with those of an address among them. Raises UsageError."""
+    if not name.startswith(SCHEME):
+        return resolve(name, zoo()), options
+    address = parse(name)
+    return resolve(address.model, zoo()), address.over(options)
 
 
 def convert(path: str | Path, **options: Any) -> Conversion:
@@ -118,7 +193,9 @@ def fetch(name: str, *, hub: Hub | None = None) -> Fetched:
     source = resolve(name, zoo())
     if isinstance(source, LocalSource):
         raise UsageError(f"{name} is a file already", next=f"zooconv convert {name}")
-    return _fetched(source, hub)[0]
+    from zooconv.sources.fetch import fetch_source
+
+    return fetch_source(source, hub)
 
 
 def inspect(path: str | Path, *, ema: bool = False, key: str | None = None, prefix: str | None = None,

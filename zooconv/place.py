@@ -42,22 +42,33 @@ class Place:
 
 
 def place(source: Source, layout: str, *, output: Path | None = None, format_: Format | None = None,
-          registry: Path | None = None, name: str | None = None, choices: Mapping[str, Any] | None = None) -> Place:
-    """Settle where the artifact of `source` in `layout`, with the changes that are asked for, goes.
+          usual: Format = "pth", registry: Path | None = None, name: str | None = None,
+          marks: Mapping[str, Any] | None = None) -> Place:
+    """Settle where the artifact of `source` in `layout`, called after the `marks` of its options, goes.
 
     `output` is a file or a folder; without it, weights/ for a model of the hub and the working folder for a file.
-    Raises UsageError for a suffix that fits no format, or a path that the registry cannot name.
+    `usual` is the format where neither `output` nor `format_` says one. Raises UsageError for a suffix that fits no
+    format, or a path that the registry cannot name.
     """
     name = artifact_name(name or source.name)
     stem = source.path.name.removesuffix(".index.json") if isinstance(source, LocalSource) else name
     stem = Path(stem).stem if isinstance(source, LocalSource) else stem
-    asked = "_".join(option if value is True else f"{option}{value}" for option, value in (choices or {}).items())
+    asked = "_".join(map(_spelled, (marks or {}).items()))
     whole = "_".join(filter(None, [stem, layout, asked]))
-    path, format_ = _file(output, whole, format_, hub=not isinstance(source, LocalSource))
+    path, format_ = _file(output, whole, format_, usual, hub=not isinstance(source, LocalSource))
+    if format_ == "safetensors" and marks and "portable" in marks:
+        raise UsageError("a portable file asks Detectron2 to match names by their ends, which safetensors cannot say",
+                         next="--format pth")
     where, file = _registry(path, registry or settings.registry_path())
-    own = asked if path.name == f"{whole}.pth" else artifact_name(path.name)
+    own = asked if path.name == f"{whole}.{usual}" else artifact_name(path.name)
     key = f"{name}/{artifact_name(layout)}" + (f"/{own}" if own else "")
     return Place(path, layout, format_, where, key, file)
+
+
+def _spelled(choice: tuple[str, Any]) -> str:
+    """A choice in the name of a file: `bgr`, `patch16`, `float16`."""
+    option, value = choice
+    return value if isinstance(value, str) else option if value is True else f"{option}{value}"
 
 
 def object_to(target: Place, checkpoint: Checkpoint, registry: Registry, *, force: bool) -> None:
@@ -81,10 +92,10 @@ def object_to(target: Place, checkpoint: Checkpoint, registry: Registry, *, forc
                              next="name another file with -o, or replace this one: --force")
 
 
-def _file(output: Path | None, stem: str, format_: Format | None, *, hub: bool) -> tuple[Path, Format]:
+def _file(output: Path | None, stem: str, format_: Format | None, usual: Format, *, hub: bool) -> tuple[Path, Format]:
     if output is None or output.is_dir():
         folder = output or (FOLDER if hub else Path())
-        return folder / f"{stem}.{format_ or 'pth'}", format_ or "pth"
+        return folder / f"{stem}.{format_ or usual}", format_ or usual
     suffix = next((known for known in FORMATS if output.suffix == f".{known}"), None)
     if suffix is None:
         raise UsageError(f"{output} does not end like a file that zooconv writes",

@@ -10,13 +10,17 @@ import sys
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint, entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 
 from zooconv import hookspecs, settings
+from zooconv.engine import Engine
 from zooconv.errors import UsageError
 from zooconv.mapping.family import Family, Layout
+from zooconv.reference import reference_layouts
+
+T = TypeVar("T", Family[Any], Engine)
 
 
 @dataclass
@@ -27,6 +31,7 @@ class Plugin:
     dist: str
     version: str
     families: list[Family[Any]] = field(default_factory=list)
+    engines: list[Engine] = field(default_factory=list)
     problem: str = ""
 
 
@@ -35,7 +40,7 @@ def plugins() -> tuple[Plugin, ...]:
     """Every installed plugin, loaded."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    disabled, taken = settings.disabled_plugins(), set[str]()
+    disabled, taken = settings.disabled_plugins(), set[tuple[type, str]]()
     entries = sorted(entry_points(group=hookspecs.PROJECT), key=lambda e: (e.name, e.value))
     return tuple(_load(manager, entry, taken) for entry in entries if entry.name not in disabled)
 
@@ -54,23 +59,67 @@ def family(name: str) -> Family[Any]:
     raise UsageError(f"there is no family {name!r}", why=[f"families: {names}"], next="zooconv plugins")
 
 
+def engine(name: str) -> Engine:
+    """The engine of that name. Raises UsageError, naming those that there are."""
+    known = {engine.name: engine for plugin in plugins() for engine in plugin.engines}
+    if name not in known:
+        raise UsageError(f"there is no engine {name!r}", why=[f"engines: {', '.join(known)}"],
+                         next="--engine local")
+    return known[name]
+
+
 def chosen_layout(family: Family[Any], name: str) -> Layout:
     """A family's layout by any of its names. Raises UsageError, naming those that there are."""
-    if layout := family.layout(name):
-        return layout
+    for layout in all_layouts(family):
+        if name in layout.names:
+            return layout
+    known = [each for layout in all_layouts(family) for each in layout.names]
+    upstreams = [dialect.name for dialect in family.dialects]
+    raise _no_such(family, "layout", name, known, f"--to {name}" if name in upstreams else "")
+
+
+def chosen_naming(family: Family[Any], name: str) -> Layout:
+    """Files in an upstream's own names, as a target. Raises UsageError, naming those that there are."""
+    for dialect in family.dialects:
+        if dialect.name == name:
+            return Layout.of(dialect)
+    layouts = [each for layout in all_layouts(family) for each in layout.names]
+    raise _no_such(family, "upstream", name, [dialect.name for dialect in family.dialects],
+                   f"--layout {name}" if name in layouts else "")
+
+
+def chosen_target(family: Family[Any], name: str) -> Layout:
+    """What a record's target means: a layout, else files in an upstream's names. Raises UsageError."""
+    layouts = [layout for layout in all_layouts(family) if name in layout.names]
+    return layouts[0] if layouts else chosen_naming(family, name)
+
+
+def _no_such(family: Family[Any], what: str, name: str, known: list[str], next_: str) -> UsageError:
     import difflib
 
-    near = difflib.get_close_matches(name, family.layout_names, 1)
-    raise UsageError(f"{family.title} has no layout {name!r}", why=[f"layouts: {', '.join(family.layout_names)}"],
-                     next=f"--layout {near[0]}" if near else f"zooconv layouts {family.name}")
+    near = difflib.get_close_matches(name, known, 1)
+    flag = {"layout": "--layout", "upstream": "--to"}[what]
+    return UsageError(f"{family.title} has no {what} {name!r}", why=[f"{what}s: {', '.join(known)}"],
+                      next=next_ or (f"{flag} {near[0]}" if near else f"zooconv layouts {family.name}"))
+
+
+def all_layouts(family: Family[Any]) -> tuple[Layout, ...]:
+    """A family's layouts: its authors', and those of its reference module."""
+    return (*family.layouts, *reference_layouts(family))
+
+
+def layouts_for(family: Family[Any], config: Any) -> tuple[str, ...]:
+    """The layouts that can hold a member of this config, by all their names."""
+    return tuple(name for layout in all_layouts(family) if not layout.refusal(layout.after(config))
+                 for name in layout.names)
 
 
 def provider(family: Family[Any]) -> Plugin:
     """The plugin that a family came from."""
-    return next(plugin for plugin in plugins() if any(f is family for f in plugin.families))
+    return next(plugin for plugin in plugins() if any(f.name == family.name for f in plugin.families))
 
 
-def _load(manager: pluggy.PluginManager, entry: EntryPoint, taken: set[str]) -> Plugin:
+def _load(manager: pluggy.PluginManager, entry: EntryPoint, taken: set[tuple[type, str]]) -> Plugin:
     plugin = Plugin(entry.name, *_distribution(entry.dist))
     try:
         module = entry.load()
@@ -80,15 +129,18 @@ def _load(manager: pluggy.PluginManager, entry: EntryPoint, taken: set[str]) -> 
             raise TypeError("it implements no hook of zooconv")
         for caller in hooks:
             for impl in caller.get_hookimpls():
-                if impl.plugin is module:
-                    plugin.families.extend(_checked(impl.function(), taken))
+                if impl.plugin is module and caller.name == "zooconv_engines":
+                    plugin.engines.extend(_checked(impl.function(), Engine, taken))
+                elif impl.plugin is module:
+                    plugin.families.extend(_checked(impl.function(), Family, taken))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit included, and it is not our end
-        plugin.families = []
+        plugin.families, plugin.engines = [], []
         plugin.problem = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         print(f"warning: plugin {entry.name} ({plugin.dist}) is left out: {plugin.problem}", file=sys.stderr)
-    taken.update(f.name for f in plugin.families)
+    taken.update((Family, item.name) for item in plugin.families)
+    taken.update((Engine, item.name) for item in plugin.engines)
     return plugin
 
 
@@ -98,11 +150,12 @@ def _distribution(dist: Distribution | None) -> tuple[str, str]:
     return (dist.name, dist.version) if dist else ("unknown", "0")
 
 
-def _checked(given: Any, taken: set[str]) -> list[Family[Any]]:
-    families = list(given)
-    for item in families:
-        if not isinstance(item, Family):
-            raise TypeError(f"zooconv_families gave {type(item).__name__}, not a Family")
-        if item.name in taken:
-            raise ValueError(f"the family {item.name!r} is another plugin's already")
-    return families
+def _checked(given: Any, kind: type[T], taken: set[tuple[type, str]]) -> list[T]:
+    items: list[Any] = list(given)
+    article = "an" if kind is Engine else "a"
+    for item in items:
+        if not isinstance(item, kind):
+            raise TypeError(f"its hook gave {type(item).__name__}, not {article} {kind.__name__}")
+        if (kind, item.name) in taken:
+            raise ValueError(f"the {kind.__name__.lower()} {item.name!r} is another plugin's already")
+    return items

@@ -2,7 +2,7 @@
 
 Every dialect of every family, and every layout, is held against the tensors. An exact fit is accepted; several exact
 fits are accepted only where they mean the same; anything else is refused, with all that stands in the way of the
-nearest one.
+nearest one. Families that stand for many architectures are asked when the others have spoken.
 """
 
 from __future__ import annotations
@@ -14,32 +14,65 @@ from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.family import Family, config_text
 from zooconv.mapping.fit import Fit, explained, fit, prefixes, prefixes_of
 from zooconv.mapping.template import Template
+from zooconv.plugins import all_layouts
 from zooconv.tensor import TensorSpec
 
 SHOWN = 20
 
 
 def recognise(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]], *, what: str,
-              prefix: str | None = None) -> Fit:
+              prefix: str | None = None, layout: str | None = None, layouts_first: bool = False) -> Fit:
     """The one reading of these tensors. `what` names the file in messages; `prefix` settles which backbone is meant.
 
+    An upstream's own naming comes first, then files that zooconv or a project wrote; or the other way round. A family
+    that stands for many architectures is asked only where no other one has the file, or none that has the `layout`.
     Raises CheckFailed where nothing fits exactly, UsageError where two readings disagree.
     """
     families = list(families)
-    fits: list[Fit] = []
-    for layouts in (False, True):  # an upstream's own naming comes first; then files that zooconv or a project wrote
-        fits += [f for f in all_fits(tensors, families, prefix, layouts=layouts) if f.fitted]
-        if exact := [f for f in fits if f.exact]:
-            break
-    else:
-        raise _refusal(tensors, families, fits, what)
+    exact, fits = _fits(tensors, [family for family in families if not family.members], prefix, layouts_first)
+    if not exact or not _held(exact, layout):
+        wider, more = _fits(tensors, members(tensors, families), prefix, layouts_first)
+        wider, fits = _outermost(wider), fits + more
+        if wider and _held(wider, layout):
+            exact = wider
+        elif not exact and (relative := _relative(tensors, families, what)) is not None:
+            raise relative
+        exact = exact or wider
+    if not exact:
+        raise _refusal(tensors, fits, what)
     readings = {_meaning(f) for f in exact}
     if len(readings) > 1:
         choices = sorted({f.prefix for f in exact})
         raise UsageError(f"{what} can be read in {len(readings)} ways",
                          why=[f"{f.family.name}, {f.dialect.name} names, {f.prefix or 'no'} prefix" for f in exact],
                          next=f"say which: --prefix {choices[-1]}")
-    return exact[0]
+    return min(exact, key=lambda f: f.layout is not None and f.layout.mount != f.prefix)  # its own mount tells it apart
+
+
+def _held(fits: list[Fit], layout: str | None) -> bool:
+    """Can one of them be written in this layout, as far as its family goes?"""
+    return layout is None or any(layout in one.names for found in fits for one in all_layouts(found.family))
+
+
+def _outermost(fits: list[Fit]) -> list[Fit]:
+    """Without readings of a part of what another reads: one architecture may hold another whole."""
+    return [f for f in fits if not any(f.prefix != g.prefix and f.prefix.startswith(g.prefix) for g in fits)]
+
+
+def members(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]]) -> list[Family[Any]]:
+    """The architectures that these tensors could be of, from the families that stand for many."""
+    return [member for family in families if family.members for member in family.members(tensors)]
+
+
+def _fits(tensors: Mapping[str, TensorSpec], families: list[Family[Any]], prefix: str | None,
+          layouts_first: bool) -> tuple[list[Fit], list[Fit]]:
+    """The exact fits, and all that fit somewhat."""
+    fits: list[Fit] = []
+    for layouts in (layouts_first, not layouts_first):
+        fits += [f for f in all_fits(tensors, families, prefix, layouts=layouts) if f.fitted]
+        if exact := [f for f in fits if f.exact]:
+            return exact, fits
+    return [], fits
 
 
 def all_fits(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]], prefix: str | None = None,
@@ -59,8 +92,8 @@ def _meaning(found: Fit) -> tuple[object, ...]:
     return found.family.name, found.prefix, tuple(made)
 
 
-def _refusal(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]], fits: list[Fit],
-             what: str) -> CheckFailed:
+def _relative(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]], what: str) -> CheckFailed | None:
+    """What is to be said of a relative of a family that its layouts cannot hold, if this is one."""
     for family in families:
         for refusal in family.refusals:
             for anchor in [Template(refusal.has)] if refusal.anywhere else [d.anchor for d in family.dialects]:
@@ -68,6 +101,10 @@ def _refusal(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]],
                     if refusal.applies(tensors, prefix):
                         return CheckFailed(f"{what} is not a {family.title} that its Detectron2 layouts can hold",
                                            why=[refusal.reason], next=f"zooconv list --family {family.name}")
+    return None
+
+
+def _refusal(tensors: Mapping[str, TensorSpec], fits: list[Fit], what: str) -> CheckFailed:
     near = min(fits, key=lambda f: (len(f.problems) - f.fitted, len(f.problems)), default=None)
     if near is None or 2 * near.fitted < len(tensors):
         names = list(tensors)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,9 +23,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from zooconv import settings
 from zooconv.atomic import drafting, locked
 from zooconv.digest import FileDigest, canonical_json, strict_json
 from zooconv.errors import UsageError
+from zooconv.options import Format
 from zooconv.tensor import DTYPES
 
 SCHEMA = 1
@@ -101,7 +104,7 @@ class Converter(_Strict):
 class Output(_Strict):
     """The artifact; `certificate` is the SHA-256 of the one beside it."""
 
-    format: Literal["pth", "safetensors"]
+    format: Format
     writer: str | None = None
     files: Annotated[list[File], Field(min_length=1)]
     content: Content
@@ -122,13 +125,15 @@ class Check(BaseModel):
 
 
 class Record(BaseModel):
-    """One artifact. `changes` are the declared steps after which its weights are not the source's any more.
+    """One artifact. `changes` are the declared steps after which its weights are not the source's any more; `filled`
+    is the original from which it has what the source had not.
 
     Keys that start with `x-` are the user's own.
     """
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
     source: SourceRecord
+    filled: SourceRecord | None = None
     converter: Converter
     layout: Name
     changes: Annotated[list[str], Field(min_length=1)] | None = None
@@ -190,9 +195,24 @@ class Registry:
             raise UsageError(f"{self.path} has no artifact {name!r}", why=[f"it has {known}"], next="zooconv verify")
         return found
 
+    def meant(self, what: str) -> list[str]:
+        """The artifacts that `what` names, as `matching` reads it, or as a path to one; none if it names none."""
+        if os.path.isfile(what):  # noqa: PTH113 - Path.is_file raises for a name that is too long
+            path = Path(what)
+            return [name for name, record in self.records.items()
+                    if self.artifact(record).exists() and self.artifact(record).samefile(path)]
+        try:
+            return self.matching(what)
+        except UsageError:
+            return []
+
     def owner(self, file: str) -> str | None:
         """The name under which a file is recorded."""
         return next((name for name, record in self.records.items() if record.path == file), None)
+
+    def of(self, name: str, file: str) -> dict[str, Record]:
+        """The records, by name, that a new artifact of this name and file has to do with."""
+        return {n: self.records[n] for n in {name, self.owner(file)} if n is not None and n in self.records}
 
     def put(self, name: str, record: Record) -> None:
         """Record an artifact, in the place of any other record of the same file.
@@ -200,7 +220,7 @@ class Registry:
         What was proved of the very same bytes, from the same source, stays proved.
         """
         old = self.records.get(name)
-        if old is not None and (old.source, old.output) == (record.source, record.output):
+        if old is not None and (old.source, old.filled, old.output) == (record.source, record.filled, record.output):
             record = record.model_copy(update={"checks": {**old.checks, **record.checks}})
         for other in [n for n, r in self.records.items() if r.path == record.path]:
             del self.records[other]
@@ -233,6 +253,13 @@ def framed(lines: str) -> str:
     """The text of a registry around the lines of its records."""
     body = f"\n{lines}\n " if lines else ""
     return f'{{\n "schema": {SCHEMA},\n "artifacts": {{{body}}}\n}}\n'
+
+
+def registry_near(what: str, given: Path | None = None) -> Registry:
+    """The registry that is given, or the usual one, or that beside the file that `what` is a path to."""
+    places = [given or settings.registry_path() or Path("registry.json"), Path(what).parent / "registry.json"]
+    path = next((p for p in places if p.exists()), places[0])
+    return Registry.read(path)
 
 
 def update(path: Path, change: Callable[[Registry], None]) -> Registry:

@@ -76,7 +76,7 @@ def _moves(checkpoint: Checkpoint) -> tuple[Moves, bool]:
     stripped = all(name.startswith(MODULE) for name in checkpoint.tensors)
     moves = [Move(TensorSpec(name.removeprefix(MODULE) if stripped else name, t.shape, t.dtype),
                   Leaf(t.shape, t.dtype, name)) for name, t in checkpoint.tensors.items()]
-    return Moves(tuple(moves), {}, {}, {}, {}, {}), stripped
+    return Moves(tuple(moves), {}, {}, {}, {}, {}, {}), stripped
 
 
 def _changes(checkpoint: Checkpoint, *, stripped: bool) -> list[str]:

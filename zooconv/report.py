@@ -1,16 +1,19 @@
-"""A conversion in words: the summary on the terminal, and the page beside the file.
+"""A conversion in words: the summary on the terminal, and the lines that the page beside the file shares with it.
 
 Both are written from the conversion's plain data, the same that `--json` prints.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from zooconv.d2config.text import config_yaml
+from zooconv.d2config.text import FORMS
 from zooconv.mapping.family import config_text
+from zooconv.mapping.original import MARK
 from zooconv.output import facts, megabytes, some
+from zooconv.words import ENGLISH, Words
 
 Data = Mapping[str, Any]
 
@@ -24,6 +27,8 @@ def summary(data: Data) -> str:
         ("changed", "\n".join(changed_lines(data))),
         ("dropped", "\n".join(dropped_lines(data["dropped"]))),
         ("fresh", f"{some(data['fresh'], 2)}  (start values; the source has none)" if data["fresh"] else ""),
+        ("filled", "\n".join(filled_lines(data))),
+        ("missing", "\n".join(missing_lines(data))),
         ("wrote" if done else "would write", artifact_line(data)),
         ("sha256", artifact.get("sha256", "")),
         ("checked", checks_line(data) if done else ""),
@@ -34,70 +39,83 @@ def summary(data: Data) -> str:
     )
 
 
-def page(data: Data) -> str:
-    """The summary as a Markdown page, with the config that goes with the weights."""
-    artifact, source = data["artifact"], data["source"]
-    rows = [("source", source_line(data)), ("source sha256", "<br>".join(f["sha256"] for f in source["files"])),
-            ("recognised as", identity_line(data)),
-            ("changed", "<br>".join(changed_lines(data)) or "nothing: every value is the source's"),
-            ("dropped", "<br>".join(dropped_lines(data["dropped"])) or "nothing"),
-            ("fresh", some(data["fresh"], 8) or "nothing"),
-            ("layout", f"{data['layout']}: {artifact['tensors']} tensors, {artifact['params']:,} elements, "
-                       + ", ".join(f"{n} {d}" for d, n in artifact["dtypes"].items())),
-            ("sha256", artifact["sha256"]), ("tree digest", artifact["tree"]), ("checked", checks_line(data)),
-            ("recorded as", data["name"]), ("licence of the weights", data["license"])]
-    rows += [("note", data["note"])] if "note" in data else []
-    rows += [("mind", note) for note in data["mind"]]
-    table = "\n".join(f"| {label} | {value} |" for label, value in rows)
-    return (f"# {artifact['file']}\n\n| | |\n|---|---|\n{table}\n\n"
-            f"In the Detectron2 config:\n\n```yaml\n{config_yaml(data['detectron2'])}\n```\n\n"
-            f"Check it at any time: `zooconv verify {data['name']}`\n")
+def config_part(data: Data) -> str:
+    """The config that goes with the weights."""
+    told = data["config_text"]
+    return f"In the Detectron2 config ({FORMS[told['form']]}):\n{textwrap.indent(told['text'], '  ')}"
 
 
 def artifact_line(data: Data) -> str:
     """What is written, or would be."""
     artifact = data["artifact"]
     size = megabytes(artifact.get("size", artifact["bytes"]))
-    return f"{artifact['file']}  (layout {data['layout']}, {artifact['tensors']} tensors, {size})"
+    return f"{artifact['file']}  ({target(data)}, {artifact['tensors']} tensors, {size})"
 
 
-def source_line(data: Data) -> str:
+def target(data: Data) -> str:
+    """What is written."""
+    return f"layout {data['layout']}" if "detectron2" in data else f"{data['layout']} names"
+
+
+def source_line(data: Data, words: Words = ENGLISH) -> str:
     """Where the weights come from."""
     source = data["source"]
-    inside = f", under {'.'.join(source['wrapper'])}" if source["wrapper"] else ""
     where = (f"{source['repo']} @ {source['revision'][:12]}, {source['file'].rsplit('/', 1)[-1]}" if "repo" in source
              else source.get("url") or source["file"])
-    return f"{where}  ({source['format']}, {source['tensors']} tensors{inside})"
+    more = [source["format"], words("tensors", n=source["tensors"])]
+    more += [words("under", key=".".join(source["wrapper"]))] if source["wrapper"] else []
+    return words("with", what=where, more=words("comma").join(more))
 
 
-def identity_line(data: Data) -> str:
+def identity_line(data: Data, words: Words = ENGLISH) -> str:
     """What the weights are."""
-    config = config_text(data["config"])
-    under = f" under {data['source']['prefix']}" if data["source"]["prefix"] else ""
-    return f"{data['title']} {data['variant'] or '(no known variant)'}, {data['dialect']} names{under}  ({config})"
+    prefix = data["source"]["prefix"]
+    names = words("after prefix" if prefix else "names", dialect=data["dialect"], prefix=prefix)
+    what = words("comma").join([f"{data['title']} {data['variant'] or words('no variant')}", names])
+    return words("with", what=what, more=config_text(data["config"]))
 
 
-def changed_lines(data: Data) -> list[str]:
+def changed_lines(data: Data, words: Words = ENGLISH) -> list[str]:
     """What was done to the weights besides moving them, and how many of the source's tensors it went into."""
     went = list(data.get("computed", {}).values())
-    return [title + (f"  ({went.count(title)} tensors computed anew)" if title in went else "")
+    return [words("with", what=title, more=words("anew", n=went.count(title))) if title in went else title
             for title in data.get("changes", ())]
 
 
 def dropped_lines(dropped: Mapping[str, str]) -> list[str]:
     """What is left out, by reason."""
-    reasons: dict[str, list[str]] = {}
-    for name, reason in dropped.items():
-        reasons.setdefault(reason, []).append(name)
-    return [f"{len(names)}: {some(names)}  ({reason})" for reason, names in reasons.items()]
+    return [f"{len(names)}: {some(names)}  ({reason})" for reason, names in by_reason(dropped).items()]
 
 
-def checks_line(data: Data) -> str:
+def filled_lines(data: Data) -> list[str]:
+    """What came from an original, by reason, and from where."""
+    if "filled" not in data:
+        return []
+    taken = {name.removeprefix(MARK): why for name, why in data["filled"]["tensors"].items()}
+    return [*dropped_lines(taken), f"from {data['filled']['from']}"]
+
+
+def missing_lines(data: Data) -> list[str]:
+    """What a file of the upstream has, and this one has not."""
+    never = by_reason(data.get("never", {}))
+    lines = dropped_lines(data.get("missing", {}))
+    lines += [f"{some(names)}  ({reason})" for reason, names in never.items()]
+    return [*lines, "it is in the original: --fill-from NAME"] if lines else []
+
+
+def by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    """The names that share a reason, for each reason."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    return names
+
+
+def checks_line(data: Data, words: Words = ENGLISH) -> str:
     """How the file was checked."""
     odd = data["checks"]["finite"].get("nonfinite", [])
     return " · ".join([
-        f"read back, {data['artifact']['tensors']} tensors as planned, every CRC-32 right",
-        f"torch {data['torch']} loads it" if data["torch"] else "not loaded with torch (--no-load-check)",
-        f"NaN or Inf in {some(odd)} (--allow-nonfinite)" if odd else "all finite",
+        words("read back", n=data["artifact"]["tensors"]),
+        words("loads", version=data["torch"]) if data["torch"] else words("not loaded"),
+        words("nonfinite", names=some(odd)) if odd else words("finite"),
     ])
-

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zooconv import settings
 from zooconv.checkpoint.open import Checkpoint, open_checkpoint
 from zooconv.errors import CheckFailed, UsageError
-from zooconv.mapping.family import Layout
-from zooconv.mapping.fit import Fit, explained, fit
+from zooconv.mapping.family import Family, Layout
+from zooconv.mapping.fit import Fit, explained, fit, prefixes
+from zooconv.mapping.portable import unmounted
 from zooconv.names import LocalSource, local, resolve
 from zooconv.options import CHOICES, Options
-from zooconv.origin import source_of
+from zooconv.origin import original_of, source_of
 from zooconv.pipeline import run
-from zooconv.plugins import chosen_layout, families, family
+from zooconv.plugins import chosen_target, family
 from zooconv.recognise import recognise
-from zooconv.registry import Record, Registry, update
+from zooconv.registry import Record, Registry, registry_near, update
 from zooconv.zoo import zoo
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """An artifact and its source. `name` is the artifact's in `registry`, where it is recorded."""
+    """An artifact and its source. `name` is the artifact's in `registry`, where it is recorded; `original` is what it
+    was filled from, if it was."""
 
     path: Path
     artifact: Checkpoint
@@ -39,6 +40,7 @@ class Subject:
     found: Fit
     name: str | None = None
     registry: Registry | None = None
+    original: Checkpoint | None = None
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -58,8 +60,8 @@ def subjects(what: str, *, layout: str = "d2", source: Path | None = None, regis
     A file that no registry knows is converted, in a temporary folder, to `layout`. Opening one raises UsageError for
     what means nothing, SourceUnavailable where a source is not at hand.
     """
-    book = _registry(what, registry)
-    recorded = [_recorded(book, name, source, hub) for name in _names(what, book)]
+    book = registry_near(what, registry)
+    recorded = [_recorded(book, name, source, hub) for name in book.meant(what)]
     return [*recorded] or [_converted(what, layout)]
 
 
@@ -70,33 +72,20 @@ def record_parity(subject: Subject, result: Parity) -> None:
         update(subject.registry.path, lambda registry: registry.put_parity(name, result.against, result.summary))
 
 
-def _registry(what: str, given: Path | None) -> Registry:
-    places = [given or settings.registry_path() or Path("registry.json"), Path(what).parent / "registry.json"]
-    path = next((p for p in places if p.exists()), places[0])
-    return Registry.read(path)
-
-
-def _names(what: str, registry: Registry) -> list[str]:
-    path = Path(what)
-    if path.is_file():
-        return [name for name, record in registry.records.items()
-                if registry.artifact(record).exists() and registry.artifact(record).samefile(path)]
-    try:
-        return registry.matching(what)
-    except UsageError:
-        return []
-
-
 @contextmanager
 def _recorded(registry: Registry, name: str, source: Path | None, hub: Hub | None) -> Iterator[Subject]:
     record = registry.records[name]
     path = registry.artifact(record)
-    known = family(record.converter.name)
-    with source_of(record, registry, given=source, hub=hub) as origin, open_checkpoint(path) as artifact:
-        ours = read_layout(artifact, known.name, chosen_layout(known, record.layout))
-        found = recognise(origin.specs, families(), what=origin.path.name,
+    with (source_of(record, registry, given=source, hub=hub) as origin, open_checkpoint(path) as artifact,
+          original_of(record, registry, hub=hub) as original):
+        found = recognise(origin.specs, [family(record.converter.name)], what=origin.path.name,
                           prefix=record.converter.options.get("prefix"))
-        yield Subject(path, artifact, ours, origin, found, name, registry)
+        layout = chosen_target(found.family, record.layout)
+        if record.converter.options.get("portable"):
+            layout = unmounted(layout)
+        anywhere = record.filled is not None or bool(record.converter.options.get("extract"))
+        ours = read_layout(artifact, found.family, layout, anywhere=anywhere)
+        yield Subject(path, artifact, ours, origin, found, name, registry, original)
 
 
 @contextmanager
@@ -111,13 +100,17 @@ def _converted(what: str, layout: str) -> Iterator[Subject]:
         done = run(local(meant.path), options)
         origin = stack.enter_context(open_checkpoint(meant.path))
         artifact = stack.enter_context(open_checkpoint(done.path))
-        ours = read_layout(artifact, done.preview.found.family.name, done.preview.plan.layout)
+        ours = read_layout(artifact, done.preview.found.family, done.preview.plan.layout)
         yield Subject(meant.path, artifact, ours, origin, done.preview.found)
 
 
-def read_layout(artifact: Checkpoint, name: str, layout: Layout) -> Fit:
-    """An artifact as its layout reads it: under its mount, and as nothing else. Raises CheckFailed."""
-    ours = fit(family(name), layout.body, artifact.specs, layout.mount, layout)
+def read_layout(artifact: Checkpoint, known: Family[Any], layout: Layout, *, anywhere: bool = False) -> Fit:
+    """An artifact as its layout reads it: under its mount, and as nothing else. Raises CheckFailed.
+
+    With `anywhere`, under the prefix that it has: what was filled or extracted stands where another file had it.
+    """
+    mount = next(iter(prefixes(layout.body, artifact.specs)), "") if anywhere else layout.mount
+    ours = fit(known, layout.body, artifact.specs, mount, layout)
     if not ours.exact:
         raise CheckFailed(f"{artifact.path.name} is not what layout {layout.name} holds",
                           why=[str(problem) for problem in explained(ours)[:20]], next="zooconv verify")

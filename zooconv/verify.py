@@ -10,7 +10,7 @@ from zooconv.certificate import Certificate, certificate_path, check_certificate
 from zooconv.checkpoint.open import open_checkpoint
 from zooconv.digest import file_sha256, tree_digest
 from zooconv.errors import CheckFailed, SourceUnavailable, ZooError
-from zooconv.origin import source_of
+from zooconv.origin import original_of, source_of
 from zooconv.registry import Record, Registry
 from zooconv.reread import tensor_digests
 
@@ -56,8 +56,9 @@ def certificate_faults(registry: Registry, record: Record, source: Path | None =
     if faults := unrecorded(certificate, record):
         return faults
     try:
-        with source_of(record, registry, given=source, hub=hub) as origin, open_checkpoint(path) as artifact:
-            return check_certificate(certificate, origin, artifact)
+        with (source_of(record, registry, given=source, hub=hub) as origin, open_checkpoint(path) as artifact,
+              original_of(record, registry, hub=hub) as original):
+            return check_certificate(certificate, origin, artifact, original)
     except (SourceUnavailable, CheckFailed) as error:
         return [str(error)]
 

@@ -21,32 +21,53 @@ A family keeps its models in a `zoo.toml`:
 
 A model's artifacts are called after its `name`; it answers to its aliases and its repository, too. A model that is one
 file of many in a repository names it (`files = ["folder/model.pt"]`), and answers to `owner/repo:folder/model.pt`. A
-`note` says what a user of its weights should mind.
+`note` says what a user of its weights should mind. A model without a `repo` is listed, and its note says why it cannot
+be fetched.
 
 A model that is on no hub has a `url` in place of its `repo`. Where other places have the very same file, the row names
 them as `mirrors`, each an https address or `owner/repo[@revision][:file]`, to be tried in turn where it is unavailable.
 Nothing there vouches for the bytes, so either needs `sha256`, or a name that has its first digits
 (`resnet50-0676ba61.pth`).
+
+Many models stand in a table beside it, `[zoo] table = "models.tsv.gz"`: a line a model, its columns named by the first
+line, an empty cell for a default.
+
+Where a family that stands for many architectures (`Family.members`) has a model that another family knows, too, that
+one keeps it: under all its names it is that family's, which is told what else it can become.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import re
 import sys
 import tomllib
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from zooconv.digest import digest_in
 from zooconv.mapping.family import Family
 from zooconv.names import is_place
-from zooconv.plugins import families
+from zooconv.plugins import families, family, layouts_for
 
 
-@dataclass(frozen=True)
+class Known(NamedTuple):
+    """What a model is to a family."""
+
+    family: str
+    variant: str
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
-    """A pretrained model that the zoo knows by name."""
+    """A pretrained model that the zoo knows by name.
+
+    `also` is what it is to a family that stands for many architectures, beside its own. `alone`: other families have
+    said that they cannot hold it, and must not read its file, in which they may see nothing strange.
+    """
 
     name: str
     family: str
@@ -64,6 +85,8 @@ class Model:
     url: str = ""
     mirrors: tuple[str, ...] = ()
     sha256: str = ""
+    also: Known | None = None
+    alone: bool = False
 
     def __post_init__(self) -> None:
         if (self.url or self.mirrors) and not self.promised:
@@ -79,14 +102,26 @@ class Model:
 
     @property
     def place(self) -> str:
-        """Where it is, as a link."""
-        return self.url or f"https://huggingface.co/{self.repo}"
+        """Where it is, as a link, if it can be fetched."""
+        return self.url or (f"https://huggingface.co/{self.repo}" if self.repo else "")
 
     @property
     def names(self) -> tuple[str, ...]:
         """Everything that this model answers to: with `files`, its repository has other models, too."""
-        address = [f"{self.repo}:{file}" for file in self.files] or [self.url or self.repo]
+        address = tuple(f"{self.repo}:{file}" for file in self.files) or tuple(filter(None, [self.url or self.repo]))
         return (self.name, *self.aliases, *address)
+
+    @property
+    def layouts(self) -> tuple[str, ...]:
+        """All that its file can become, as far as its architecture is known."""
+        known = (Known(self.family, self.variant), *([self.also] if self.also else []))
+        return tuple(dict.fromkeys(name for one in known for name in _layouts(*one)))
+
+
+@cache
+def _layouts(name: str, variant: str) -> tuple[str, ...]:
+    known = family(name)
+    return layouts_for(known, known.variants[variant])
 
 
 @dataclass(frozen=True)
@@ -96,12 +131,24 @@ class Zoo:
     models: tuple[Model, ...]
     refused: dict[str, str]
 
+    @cached_property
+    def _names(self) -> dict[str, Model]:
+        return {name: model for model in self.models for name in model.names}
+
     def find(self, name: str) -> Model | None:
-        return next((m for m in self.models if name in m.names), None)
+        """The model of that name. One that other families refuse has it alone, and says why."""
+        model = self._names.get(name)
+        if model is None or (why := self.refusal(model.name)) is None:
+            return model
+        note = "; ".join(filter(None, [model.note, f"other layouts do not hold it: {why}"]))
+        return replace(model, note=note, alone=True)
 
     def matching(self, glob: str) -> list[Model]:
         """The models that a shell pattern names, by any of their names."""
-        return [m for m in self.models if any(fnmatch.fnmatchcase(n, glob) for n in m.names)]
+        if glob == "*":
+            return list(self.models)
+        fits = re.compile(fnmatch.translate(glob)).match
+        return [m for m in self.models if any(map(fits, m.names))]
 
     def refusal(self, name: str) -> str | None:
         """Why there is no artifact of that name, if somebody has said so."""
@@ -111,22 +158,45 @@ class Zoo:
 @cache
 def zoo() -> Zoo:
     """The models of all plugins' families. A family whose table is malformed is one warning line."""
-    models: list[Model] = []
+    models: dict[str, Model] = {}
     refused: dict[str, str] = {}
     owners: dict[str, str] = {}
-    for family in families():
+    for one in sorted(families(), key=lambda family: family.members is not None):
         try:
-            mine, no = read_models(family)
-            for name in (name for model in mine for name in model.names):
+            mine, no = read_models(one)
+            left = _left(mine, models, owners) if one.members else mine
+            names = [(name, model.name) for model in left for name in model.names]
+            for name, _ in names:
                 if name in owners:
                     raise ValueError(f"{name!r} is a name of {owners[name]}, too")
-            owners.update((name, model.name) for model in mine for name in model.names)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            print(f"warning: the models of family {family.name} are left out: {family.zoo}: {error}", file=sys.stderr)
+            print(f"warning: the models of family {one.name} are left out: {one.zoo}: {error}", file=sys.stderr)
             continue
-        models += mine
+        owners.update(names)
+        models |= {model.name: model for model in left}
         refused |= no
-    return Zoo(tuple(models), refused)
+    return Zoo(tuple(models.values()), refused)
+
+
+def _left(wide: Iterable[Model], models: dict[str, Model], owners: dict[str, str]) -> list[Model]:
+    """Those of a family of many architectures that no other family has; the others' owners are told of it.
+
+    Two of one repository are one model, which answers to both names.
+    """
+    left: dict[str, Model] = {}
+    for model in wide:
+        owner = owners.get(model.repo) or owners.get(model.name)
+        known = models if owner is not None else left
+        key = owner if owner is not None else model.repo or model.name
+        if (mine := known.get(key)) is None:
+            left[key] = model
+            continue
+        new = tuple(name for name in (model.name, *model.aliases) if name not in owners)
+        also = mine.also or Known(model.family, model.variant) if known is models else None
+        known[key] = replace(mine, also=also, aliases=mine.aliases + new)
+        if known is models:
+            owners.update(dict.fromkeys(new, key))
+    return list(left.values())
 
 
 def read_models(family: Family[Any]) -> tuple[list[Model], dict[str, str]]:
@@ -137,11 +207,31 @@ def read_models(family: Family[Any]) -> tuple[list[Model], dict[str, str]]:
     if family.zoo is None:
         return [], {}
     table = tomllib.loads(family.zoo.read_text(encoding="utf-8"))
+    defaults = table.get("defaults", {})
+    pixels = {name: (tuple(row["mean"]), tuple(row["std"])) for name, row in table["pixels"].items()}
     models = []
-    for row in table["zoo"]["models"]:
-        full = table.get("defaults", {}) | row
-        pixels = table["pixels"][full.pop("pixels")]
-        lists = {key: tuple(full[key]) for key in ("aliases", "files", "mirrors") if key in full}
-        models.append(Model(**({"repo": ""} | full | lists), family=family.name,
-                            mean=tuple(pixels["mean"]), std=tuple(pixels["std"])))
+    listed = _listed(family.zoo.with_name(table["zoo"]["table"])) if "table" in table["zoo"] else ()
+    for row in (*table["zoo"].get("models", ()), *listed):
+        full = {"repo": "", **defaults, **row}
+        mean, std = pixels[full.pop("pixels")]
+        for key in ("aliases", "files", "mirrors"):
+            if key in full:
+                full[key] = tuple(full[key])
+        models.append(Model(**full, family=family.name, mean=mean, std=std))
     return models, table.get("refused", {})
+
+
+def _listed(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a table, as `zoo.toml` would have them."""
+    import gzip
+
+    header, *lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+    columns = header.split("\t")
+    for line in lines:
+        row: dict[str, Any] = {"repo": ""} | {key: cell for key, cell in zip(columns, line.split("\t"), strict=True)
+                                              if cell}
+        row["mb"], row["input"] = int(row["mb"]), int(row["input"])
+        for key in ("aliases", "files"):
+            if key in row:
+                row[key] = row[key].split(" ")
+        yield row

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Self
 
 from torch import Tensor, nn
 from torch.nn.functional import gelu
@@ -15,6 +16,24 @@ class OutputShape(NamedTuple):
 
     channels: int
     stride: int
+
+
+def freeze(at: int, *parts: Sequence[nn.Module | Tensor | None]) -> None:
+    """Let the first `at` parts learn nothing, as MODEL.BACKBONE.FREEZE_AT says it (detectron2/config/defaults.py).
+
+    The first part is all that stands before the first stage, or the first block of a plain transformer.
+    """
+    for part in parts[:at]:
+        for one in part:
+            if one is not None:
+                one.requires_grad_(False)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """A batch norm that, once its weight is frozen, keeps its statistics while the rest of a model is trained."""
+
+    def train(self, mode: bool = True) -> Self:
+        return super().train(mode and self.weight.requires_grad)
 
 
 class DropPath(nn.Module):

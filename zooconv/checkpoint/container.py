@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zooconv.checkpoint.torch_zip import Unsupported, describe
+from zooconv.checkpoint.torch_tensor import Unsupported, describe
 from zooconv.errors import UnsafeFile, UsageError
 from zooconv.tensor import LazyTensor
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from zooconv.checkpoint import shards
 from zooconv.checkpoint.container import unwrap
-from zooconv.checkpoint.numpy_pickle import read_numpy_pickle
+from zooconv.checkpoint.plain_pickle import read_plain_pickle
 from zooconv.checkpoint.safetensors import MAX_HEADER, read_safetensors
 from zooconv.checkpoint.torch_legacy import is_torch_legacy, read_torch_legacy
 from zooconv.checkpoint.torch_zip import read_torch_zip
@@ -140,7 +140,7 @@ CONTAINERS: list[tuple[Callable[[bytes], bool], str, Reader | None, str]] = [
     (lambda head: head[:23] == b"version https://git-lfs", "a git-lfs pointer, not the weights", None, "git lfs pull"),
     (is_torch_legacy, "torch legacy", read_torch_legacy, ""),
     (lambda head: head[257:262] == b"ustar", "a tar archive, or a torch file of before version 0.2", None, _RESAVE),
-    (lambda head: head[:1] == b"\x80", "pickle", read_numpy_pickle, ""),
+    (lambda head: head[:1] == b"\x80", "pickle", read_plain_pickle, ""),
     (lambda head: head[:6] == b"\x93NUMPY", "a numpy array", None, _RESAVE),
     (lambda head: head[:2] == b"\x1f\x8b", "compressed with gzip", None, "gunzip it first"),
     (lambda head: head.lstrip()[:1] == b"<", "a web page, perhaps of a login or a proxy", None, "download it again"),

@@ -1,10 +1,10 @@
 """A pickle machine that runs nothing.
 
 It reads the opcodes that torch.save and its kin write and builds plain Python data. A global is never imported and a
-call is never made: both become inert records (`Global`, `Instance`) that a caller may interpret, as `torch_zip` does
-with torch's own rebuild functions. Anything else beside the weights (an argparse.Namespace, a CfgNode, numpy scalars)
-passes through as such a record. A pickle that names a function by which code gets run is refused all the same: its
-author meant harm, and the user should know.
+call is never made: both become inert records (`Global`, `Instance`) that a caller may interpret, as `torch_tensor`
+does with torch's own rebuild functions. Anything else beside the weights (an argparse.Namespace, a CfgNode, numpy
+scalars) passes through as such a record. A pickle that names a function by which code gets run is refused all the
+same: its author meant harm, and the user should know.
 
 Opcodes: Lib/pickletools.py of CPython. Protocols 2 to 5; what no checkpoint needs is not allowed.
 """

@@ -18,7 +18,7 @@ from typing import Any
 
 from zooconv.checkpoint import pickle_vm
 from zooconv.checkpoint.pickle_vm import Global, Window, load_from, whole
-from zooconv.checkpoint.torch_zip import Rebuilder, Storage, storage_dtype
+from zooconv.checkpoint.torch_tensor import Storage, Storages, rebuilt, storage_id
 from zooconv.errors import UnsafeFile
 from zooconv.files import InputFile, Record
 from zooconv.tensor import DTYPES
@@ -56,26 +56,23 @@ def read_legacy_at(file: InputFile, begin: int, end: int) -> tuple[Any, list[Rec
     _, at = load_from(window, start, persistent=lambda key: _declare(declared, key))
     keys, at = load_from(window, at)
     records = _records(file, declared, keys, at, end)
-    rebuild = _Rebuilder(file, records)
-    made, _ = load_from(window, start, call=rebuild.call, persistent=rebuild.storage_or_view)
+    storages = _Storages(file, records)
+    made, _ = load_from(window, start, call=rebuilt, persistent=storages.storage_or_view)
     return made, list(records.values())
 
 
 def _declare(declared: dict[str, str], key: Any) -> Any:
     """Note the element type that a persistent id gives its storage: ("storage", type, key, location, numel, view)."""
-    kind, name = _parts(key)[1:3]
-    dtype = storage_dtype(name, kind)
+    dtype, name, _ = storage_id(_not_a_module(key), 6)
     if declared.setdefault(name, dtype) != dtype:
         raise UnsafeFile(f"storage {name!r:.40} is declared both as {declared[name]} and as {dtype}")
     return pickle_vm.Instance(Global("storage"), ())
 
 
-def _parts(key: Any) -> tuple[Any, ...]:
+def _not_a_module(key: Any) -> Any:
     if isinstance(key, tuple) and key[:1] == ("module",):
         raise UnsafeFile("the file holds a whole module: a program, not only weights",
                          next="save its state dict: torch.save(model.state_dict(), path)")
-    if not isinstance(key, tuple) or len(key) != 6 or key[0] != "storage" or not isinstance(key[2], str):
-        raise UnsafeFile("a persistent id of the pickle is no storage")
     return key
 
 
@@ -103,13 +100,12 @@ def _short(file: InputFile, key: str) -> UnsafeFile:
                       next="download it again")
 
 
-class _Rebuilder(Rebuilder):
+class _Storages(Storages):
     """As for the younger files, but that a storage may be a part of another (torch 0.4 and older)."""
 
     def storage_or_view(self, key: Any) -> Storage:
         """The storage of a persistent id, or the part of it that its last element tells: (key, offset, elements)."""
-        *whole_of, view = _parts(key)
-        storage = self.storage(tuple(whole_of))
+        storage, view = self.storage(key, 6), key[5]
         if view is None:
             return storage
         if not isinstance(view, tuple) or len(view) != 3:

@@ -10,45 +10,18 @@ Format: torch/serialization.py and caffe2/serialize/inline_container.cc.
 
 from __future__ import annotations
 
-import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from zooconv.checkpoint import pickle_vm
-from zooconv.checkpoint.pickle_vm import Global, Instance, whole
+from zooconv.checkpoint.torch_tensor import Storages, rebuilt
 from zooconv.errors import UnsafeFile
 from zooconv.files import InputFile, Record, damaged
-from zooconv.tensor import DTYPES, LazyTensor, is_dense
 
-_PLAIN = ("torch.Tensor", "torch._tensor.Tensor", "torch.nn.parameter.Parameter")
 MAX_PICKLE = 256 << 20
 MAX_RECORDS = 1_000_000
-MAX_RANK = 64
-MAX_EXPANDED = 64 << 20  # bytes of a tensor that has more elements than its storage (a stride of 0)
-
-_STORAGES = {
-    "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16",
-    "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
-    "BoolStorage": "BOOL", "UntypedStorage": "U8",
-}
-_DTYPES = {known.torch: name for name, known in DTYPES.items()}
-
-
-class Storage(NamedTuple):
-    """A run of elements of one dtype that tensors are views of."""
-
-    dtype: str
-    file: InputFile
-    record: Record
-
-
-class Unsupported(NamedTuple):
-    """A tensor that zooconv does not read (sparse, quantised …): refused if it is asked for, harmless beside."""
-
-    why: str
 
 
 def read_torch_zip(file: InputFile) -> Any:
@@ -70,9 +43,9 @@ def read_torch_zip(file: InputFile) -> Any:
     pickle = _small(file, records, f"{root}/data.pkl", MAX_PICKLE)
     if pickle is None:
         raise UnsafeFile(f"{file.path.name} is a zip archive, but not one of torch: it has no data.pkl")
-    rebuild = Rebuilder(file, {name.removeprefix(f"{root}/data/"): record for name, record in records.items()
+    storages = Storages(file, {name.removeprefix(f"{root}/data/"): record for name, record in records.items()
                                if name.startswith(f"{root}/data/")})
-    return pickle_vm.load(pickle, call=rebuild.call, persistent=rebuild.storage)
+    return pickle_vm.load(pickle, call=rebuilt, persistent=storages.storage)
 
 
 # -- the container ---------------------------------------------------------------------------------------------------
@@ -138,102 +111,3 @@ def _small(file: InputFile, records: dict[str, Record], name: str, limit: int) -
     if zlib.crc32(data) != record.crc:
         raise damaged(file, record)
     return data
-
-
-# -- the pickle's calls ----------------------------------------------------------------------------------------------
-
-
-class Rebuilder:
-    """Interprets the persistent ids and calls by which torch pickles tensors; all others stay inert.
-
-    `records` are the storages in `file`, by their keys.
-    """
-
-    def __init__(self, file: InputFile, records: Mapping[str, Record]) -> None:
-        self.file, self.records = file, records
-        self.storages: dict[str, Storage] = {}
-
-    def storage(self, key: Any) -> Storage:
-        """A persistent id `("storage", type, key, location, numel)`."""
-        if not isinstance(key, tuple) or len(key) != 5 or key[0] != "storage" or not isinstance(key[2], str):
-            raise UnsafeFile("a persistent id of the pickle is no storage")
-        _, kind, name, _, count = key
-        dtype = storage_dtype(name, kind)
-        record = self.records.get(name)
-        if record is None:
-            raise UnsafeFile(f"storage {name!r:.40} is not in the file")
-        whole(count)
-        if record.size != count * DTYPES[dtype].size:
-            raise UnsafeFile(f"storage {name!r:.40} is declared with {count:,} {dtype} elements, "
-                             f"but has {record.size:,} bytes")
-        found = self.storages.setdefault(name, Storage(dtype, self.file, record))
-        if found.dtype != dtype:
-            raise UnsafeFile(f"storage {name!r:.40} is declared both as {found.dtype} and as {dtype}")
-        return found
-
-    def call(self, call: Global, args: tuple[Any, ...]) -> Any:
-        """torch's rebuild functions (torch/_utils.py), read as data."""
-        match call.name:
-            case "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor":
-                flags = args[6] if len(args) > 6 and isinstance(args[6], dict) else {}
-                bits = [bit for bit in ("conj", "neg") if flags.get(bit)]
-                return Unsupported(f"a lazily {bits[0]}ugated tensor") if bits else self.view(args[0], None, *args[1:4])
-            case "torch._utils._rebuild_tensor_v3":
-                return self.view(args[0], args[6], *args[1:4])
-            case "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state":
-                return args[0]
-            case "torch._tensor._rebuild_from_type_v2":
-                return self.typed(*args[:3])
-            case "torch.Size":
-                return tuple(args[0]) if args else ()
-        if call.name.startswith(("torch._utils._rebuild_", "torch.Tensor", "torch._tensor.")):
-            return Unsupported(f"a tensor of {call.name}")
-        return pickle_vm.inert(call, args)
-
-    def typed(self, function: Any, kind: Any, args: Any) -> Any:
-        """A tensor of a Python subclass: only Tensor and Parameter are what their data say."""
-        if isinstance(kind, Global) and kind.name in _PLAIN:
-            return self.call(function, args)
-        return Unsupported(f"a tensor of the subclass {kind!r:.60}")
-
-    def view(self, storage: Any, dtype: Any, offset: Any, shape: Any, strides: Any) -> LazyTensor:
-        """A tensor as a view of a storage, its reach checked."""
-        if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
-            raise UnsafeFile("a tensor of the pickle is not a view of a storage")
-        if len(shape) != len(strides) or len(shape) > MAX_RANK:
-            raise UnsafeFile(f"a tensor of the pickle has {len(shape)} sizes and {len(strides)} strides")
-        for number in (offset, *shape, *strides):
-            whole(number)
-        kind = storage.dtype if dtype is None else _DTYPES.get(getattr(dtype, "name", "").removeprefix("torch."))
-        if kind is None:
-            raise UnsafeFile(f"a tensor of the pickle has dtype {dtype!r:.60}, which zooconv does not carry")
-        item = DTYPES[kind].size
-        elements = storage.record.size // item
-        last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
-        if math.prod(shape) and last >= elements:
-            raise UnsafeFile(f"a tensor reaches element {last:,} of storage {storage.record.name}, "
-                             f"which has {elements:,}")
-        if math.prod(shape) > elements and math.prod(shape) * item > MAX_EXPANDED:
-            raise UnsafeFile(f"a tensor expands storage {storage.record.name} to {math.prod(shape):,} elements")
-        dense = is_dense(shape, strides)
-        return LazyTensor(kind, shape, storage.file, storage.record.offset + offset * item, storage.record,
-                          None if dense else strides)
-
-
-def storage_dtype(name: str, kind: Any) -> str:
-    """The element type of a storage's class. Raises UnsafeFile for one that zooconv does not carry."""
-    dtype = _STORAGES.get(kind.name.rsplit(".", 1)[-1]) if isinstance(kind, Global) else None
-    if dtype is None:
-        raise UnsafeFile(f"storage {name!r:.40} is of type {kind!r:.60}, which zooconv does not carry")
-    return dtype
-
-
-def describe(value: Any) -> str:
-    """A foreign value in a few words, for messages; nothing of it is run."""
-    if isinstance(value, Instance):
-        return f"a {value.call.name}"
-    if isinstance(value, Unsupported):
-        return value.why
-    if isinstance(value, dict):
-        return "a dict"
-    return "nothing" if value is None else f"a {type(value).__name__}"

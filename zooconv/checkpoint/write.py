@@ -7,8 +7,9 @@ it for the bytes before and after each tensor and for those at the end, and does
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
+from zooconv.checkpoint.write_pkl import PklWriter
 from zooconv.checkpoint.write_pth import PthWriter
 from zooconv.checkpoint.write_safetensors import SafetensorsWriter
 from zooconv.options import Format
@@ -36,9 +37,19 @@ class Writer(Protocol):
         """The bytes after the last tensor; `tree` is the tree digest of all tensors."""
 
 
-FORMATS: tuple[Format, ...] = ("pth", "safetensors")
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 
-def writer_for(format_: Format, specs: Sequence[TensorSpec], facts: Mapping[str, Any]) -> Writer:
-    """The writer of a format, for these tensors. `facts` is what the file says of itself, as plain data."""
-    return PthWriter(specs, facts) if format_ == "pth" else SafetensorsWriter(specs, facts)
+def writer_for(format_: Format, specs: Sequence[TensorSpec], facts: Mapping[str, Any], key: str = "model", *,
+               heuristics: bool = False) -> Writer:
+    """The writer of a format, for these tensors. `facts` is what the file says of itself, as plain data.
+
+    `key` is the one under which a .pth has its tensors; without one they stand at the top, and nothing beside them.
+    `heuristics` has Detectron2 match names by their ends; safetensors have no place for that.
+    """
+    if format_ == "safetensors":
+        assert not heuristics
+        return SafetensorsWriter(specs, facts)
+    if format_ == "pkl":
+        return PklWriter(specs, facts, heuristics=heuristics)
+    return PthWriter(specs, facts, key, heuristics=heuristics)

@@ -1,5 +1,7 @@
 """Writer of torch's zip checkpoints: `{"model": {name: tensor}, "__author__": "zooconv", "zooconv": {facts}}`.
 
+The tensors may stand under another key, or under none: then it is a plain state dict, and says nothing of itself.
+
 torch.load reads the result with weights_only, with and without mmap, from torch 2.1 on; Detectron2 reads it since
 every value under "model" is a tensor. The bytes depend on the tensors and the facts alone: unlike torch.save, not on
 the file's name, the version of torch, or the library that torch was built with.
@@ -12,25 +14,28 @@ Format: torch/serialization.py, torch/_utils.py, caffe2/serialize/inline_contain
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from zooconv.checkpoint.write_pickle import (
+    TYPED,
+    about,
+    call_tuple,
+    global_,
+    integer,
+    mapping,
+    storage_count,
+    tensor_parts,
+    text,
+)
 from zooconv.digest import crc32
-from zooconv.tensor import DTYPES, TensorSpec, contiguous_strides
+from zooconv.tensor import TensorSpec
 
 ALIGN = 64
 _FAR = 0xFFFFFFFF
 _ROOT = "archive"
 _TREE = "0" * 64
-
-# Dtypes that have a typed storage class; the younger ones travel as untyped bytes with a dtype beside.
-_STORAGE = {
-    "F64": "DoubleStorage", "F32": "FloatStorage", "F16": "HalfStorage", "BF16": "BFloat16Storage",
-    "I64": "LongStorage", "I32": "IntStorage", "I16": "ShortStorage", "I8": "CharStorage", "U8": "ByteStorage",
-    "BOOL": "BoolStorage",
-}
 
 
 class _Entry(NamedTuple):
@@ -45,8 +50,9 @@ class _Entry(NamedTuple):
 class PthWriter:
     """The frame of a `.pth` file. See `zooconv.checkpoint.write.Writer`."""
 
-    def __init__(self, specs: Sequence[TensorSpec], facts: Mapping[str, Any]) -> None:
-        self.specs, self.facts = specs, facts
+    def __init__(self, specs: Sequence[TensorSpec], facts: Mapping[str, Any], key: str = "model", *,
+                 heuristics: bool = False) -> None:
+        self.specs, self.facts, self.key, self.heuristics = specs, facts, key, heuristics
         self.entries: list[_Entry] = []
         self.starts: list[int] = []
         self.offsets: list[int] = []
@@ -73,8 +79,8 @@ class PthWriter:
         return self._tail(self.entries, tree)
 
     def _tail(self, entries: Sequence[_Entry], tree: str) -> bytes:
-        about = {"__author__": "zooconv", "zooconv": {**self.facts, "tree": tree}}
-        small = {"data.pkl": pickle_checkpoint(self.specs, about), ".format_version": b"1",
+        pickle = _pickle(self.specs, about(self.facts, tree, heuristics=self.heuristics), self.key)
+        small = {"data.pkl": pickle, ".format_version": b"1",
                  ".storage_alignment": str(ALIGN).encode(), "byteorder": b"little", "version": b"3\n",
                  ".data/serialization_id": b"0" * 40}
         all_entries, out = list(entries), bytearray()
@@ -137,73 +143,18 @@ def directory(entries: Sequence[_Entry], at: int) -> bytes:
 # -- the pickle ------------------------------------------------------------------------------------------------------
 
 
-def pickle_checkpoint(specs: Sequence[TensorSpec], about: Mapping[str, Any]) -> bytes:
-    """The checkpoint's object as a protocol-2 pickle, every tensor a view of the whole of its own storage."""
-    model = b"".join(_text(spec.name) + _tensor(i, spec) for i, spec in enumerate(specs))
-    return b"\x80\x02" + _mapping(_text("model") + _mapping(model)
-                                  + b"".join(_text(k) + _plain(v) for k, v in about.items())) + b"."
+def _pickle(specs: Sequence[TensorSpec], beside: bytes, key: str) -> bytes:
+    """The checkpoint's object as a protocol-2 pickle, every tensor a view of the whole of its own storage.
+
+    Under `key`, with what is `beside` it; without a key, the tensors alone.
+    """
+    model = mapping(b"".join(text(spec.name) + _tensor(i, spec) for i, spec in enumerate(specs)))
+    return b"\x80\x02" + (mapping(text(key) + model + beside) if key else model) + b"."
 
 
 def _tensor(index: int, spec: TensorSpec) -> bytes:
-    """A call of torch's rebuild function on a persistent storage, as torch.save writes it."""
-    storage = _STORAGE.get(spec.dtype)
-    count = math.prod(spec.shape)
-    kind = _global("torch", storage) if storage else _global("torch.storage", "UntypedStorage")
-    key = _call_tuple(_text("storage"), kind, _text(str(index)), _text("cpu"),
-                      _integer(count if storage else spec.nbytes))
-    view = (_integer(0), _integers(spec.shape), _integers(contiguous_strides(spec.shape)), b"\x89",
-            _global("collections", "OrderedDict") + b")R")
-    if storage:
-        return _global("torch._utils", "_rebuild_tensor_v2") + _call_tuple(key + b"Q", *view) + b"R"
-    dtype = _global("torch", DTYPES[spec.dtype].torch)
-    return _global("torch._utils", "_rebuild_tensor_v3") + _call_tuple(key + b"Q", *view, dtype) + b"R"
-
-
-def _plain(value: Any) -> bytes:
-    """Text, numbers, and lists and mappings of them. Raises TypeError for anything else."""
-    match value:
-        case str():
-            return _text(value)
-        case int():
-            return _integer(value)
-        case float():
-            return struct.pack(">cd", b"G", value)
-        case list() | tuple():
-            return b"](" + b"".join(map(_plain, value)) + b"e"
-        case Mapping():
-            return _mapping(b"".join(_text(k) + _plain(v) for k, v in value.items()))
-    raise TypeError(f"{type(value).__name__} is no plain fact")
-
-
-def _mapping(items: bytes) -> bytes:
-    return b"}(" + items + b"u"
-
-
-def _call_tuple(*items: bytes) -> bytes:
-    return b"(" + b"".join(items) + b"t"
-
-
-def _global(module: str, name: str) -> bytes:
-    return f"c{module}\n{name}\n".encode()
-
-
-def _text(text: str) -> bytes:
-    data = text.encode()
-    return b"X" + struct.pack("<I", len(data)) + data
-
-
-def _integers(values: Sequence[int]) -> bytes:
-    return b"(" + b"".join(map(_integer, values)) + b"t" if values else b")"
-
-
-def _integer(value: int) -> bytes:
-    if 0 <= value < 1 << 8:
-        return struct.pack("<cB", b"K", value)
-    if 0 <= value < 1 << 16:
-        return struct.pack("<cH", b"M", value)
-    if -1 << 31 <= value < 1 << 31:
-        return struct.pack("<ci", b"J", value)
-    data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
-    return struct.pack("<cB", b"\x8a", len(data)) + data
-
-
+    """A tensor on a persistent storage, as torch.save writes it."""
+    before, after = tensor_parts(spec)
+    kind = global_("torch", TYPED[spec.dtype]) if spec.dtype in TYPED else global_("torch.storage", "UntypedStorage")
+    key = call_tuple(text("storage"), kind, text(str(index)), text("cpu"), integer(storage_count(spec)))
+    return before + key + b"Q" + after

@@ -12,8 +12,10 @@ import typer
 
 from zooconv import __version__
 from zooconv.cli import (
+    batch,
     cache,
     card,
+    config,
     convert,
     diff,
     doctor,
@@ -38,6 +40,7 @@ app = typer.Typer(
 for name, command, panel in (
     ("fetch-convert", fetch_convert.fetch_convert, "Convert"),
     ("convert", convert.convert, "Convert"),
+    ("batch", batch.batch, "Convert"),
     ("fetch", fetch.fetch, "Convert"),
     ("inspect", inspect.inspect, "Look"),
     ("diff", diff.diff, "Look"),
@@ -46,6 +49,7 @@ for name, command, panel in (
     ("layouts", layouts.layouts, "Look"),
     ("doctor", doctor.doctor, "Mend"),
     ("repair", repair.repair, "Mend"),
+    ("config", config.config, "Use"),
     ("verify", verify.verify, "Check"),
     ("parity", parity.parity, "Check"),
     ("card", card.card, "Check"),

@@ -14,7 +14,7 @@ import typer
 
 from zooconv import settings
 from zooconv.errors import UsageError, ZooError
-from zooconv.options import Options
+from zooconv.options import CHOICES, Options
 from zooconv.output import Output
 
 if TYPE_CHECKING:
@@ -59,22 +59,31 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     return _with_parameters(run, [*list(signature.parameters.values())[1:], *flags])
 
 
-def with_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a function the flags of `Options`; it receives them as one argument `options`."""
+def with_options(function: Callable[..., None] | None = None, *, without: tuple[str, ...] = ()) -> Callable[..., Any]:
+    """Give a function the flags of `Options`, but for some; it receives them as one argument `options`."""
+    names = {f.name for f in fields(Options)} - {*without}
+    return _with_flags(function, names) if function else functools.partial(_with_flags, names=names)
+
+
+def with_choices(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a function the flags that ask for changes; it receives them in one argument `options`."""
+    return _with_flags(function, set(CHOICES))
+
+
+def _with_flags(decorated: Callable[..., None], names: set[str]) -> Callable[..., None]:
     hints = get_type_hints(Options)
     flags = [inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default,
                                annotation=Annotated[hints[f.name], typer.Option(
                                    *f.metadata["flags"], help=f.metadata["help"],
                                    rich_help_panel=f.metadata["group"], show_default=f.name == "layout")])
-             for f in fields(Options)]
-    names = {f.name for f in fields(Options)}
+             for f in fields(Options) if f.name in names]
 
-    @functools.wraps(function)
+    @functools.wraps(decorated)
     def run(*args: Any, **given: Any) -> None:
-        chosen = Options(**{name: given.pop(name) for name in list(given) if name in names})
-        function(*args, options=chosen, **given)
+        options = Options(**{name: given.pop(name) for name in list(given) if name in names})
+        decorated(*args, options=options, **given)
 
-    mine = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "options"]
+    mine = [p for p in inspect.signature(decorated, eval_str=True).parameters.values() if p.name != "options"]
     return _with_parameters(run, [*mine, *flags])
 
 
@@ -103,6 +112,7 @@ def complete_name(incomplete: str) -> list[str]:
 
 def complete_layout(incomplete: str) -> list[str]:
     """Layouts of all families, for the shell's completion."""
-    from zooconv.plugins import families
+    from zooconv.plugins import all_layouts, families
 
-    return sorted({name for f in families() for name in f.layout_names if name.startswith(incomplete)})
+    names = {name for f in families() for layout in all_layouts(f) for name in layout.names}
+    return sorted(name for name in names if name.startswith(incomplete))

@@ -16,9 +16,9 @@ from zooconv.output import Output
 @verb
 @with_options
 def convert(out: Output, file: Annotated[Path, typer.Argument(help="A checkpoint: .pth, .pt, .bin, .safetensors, "
-                                                                   "or the index of a sharded one.")],
+                                                                   ".pkl, or the index of a sharded one.")],
             options: Options, dry_run: DryRun = False) -> None:
-    """Convert a checkpoint file to a Detectron2 layout."""
+    """Convert a checkpoint file to a Detectron2 layout, or back to the names of an upstream."""
     from zooconv.names import local
 
     walk(out, local(file), options, dry_run=dry_run)

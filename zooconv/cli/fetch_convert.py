@@ -15,10 +15,11 @@ from zooconv.output import Output
 @verb
 @with_options
 def fetch_convert(out: Output, model: Annotated[str, typer.Argument(
-        metavar="NAME", help="A model of the zoo, a repository (owner/repo, or owner/repo@revision:file), or a file.",
+        metavar="NAME", help="A model of the zoo, a repository (owner/repo, or owner/repo@revision:file), a file, or "
+                            "zoo://NAME@LAYOUT,OPTION…",
         autocompletion=complete_name)], options: Options, dry_run: DryRun = False) -> None:
     """Download a model's weights and convert them to a Detectron2 layout."""
-    from zooconv.names import resolve
-    from zooconv.zoo import zoo
+    from zooconv.pipeline import meant
 
-    walk(out, resolve(model, zoo()), options, dry_run=dry_run)
+    source, options = meant(model, options)
+    walk(out, source, options, dry_run=dry_run)

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def layouts(out: Output,
             family: Annotated[str | None, typer.Argument(help="Only this family's layouts.")] = None) -> None:
     """List the Detectron2 layouts that can be written."""
-    from zooconv.plugins import families
+    from zooconv.plugins import all_layouts, families
     from zooconv.plugins import family as family_of
 
-    rows = [_facts(f, layout) for f in ([family_of(family)] if family else families()) for layout in f.layouts]
+    rows = [_facts(f, layout) for f in ([family_of(family)] if family else families()) for layout in all_layouts(f)]
     shown = [(row["family"], " = ".join(row["names"]), row["mount"], some(list(row["lacks"])) or "-",
               some(row["adds"], 2) or "-", "; ".join(row["changes"]) or "-") for row in rows]
     out.result(rows, table(shown, ("FAMILY", "LAYOUT", "MOUNT", "LACKS", "ADDS", "CHANGES")),

@@ -22,10 +22,11 @@ def plugins(out: Output, context: typer.Context) -> None:
     if context.invoked_subcommand:
         return
     rows = [{"name": p.name, "dist": p.dist, "version": p.version, "families": [f.name for f in p.families],
-             "problem": p.problem} for p in installed()]
-    shown = [(p.name, p.dist, p.version, ", ".join(f.name for f in p.families) or f"left out: {p.problem}")
-             for p in installed()]
-    out.result(rows, table(shown, ("PLUGIN", "PACKAGE", "VERSION", "FAMILIES")), "\n".join(row[0] for row in shown))
+             "engines": [e.name for e in p.engines], "problem": p.problem} for p in installed()]
+    shown = [(p.name, p.dist, p.version, ", ".join([*(f.name for f in p.families), *(f"engine {e.name}"
+                                                                                    for e in p.engines)])
+              or f"left out: {p.problem}") for p in installed()]
+    out.result(rows, table(shown, ("PLUGIN", "PACKAGE", "VERSION", "GIVES")), "\n".join(row[0] for row in shown))
 
 
 @app.command("new")

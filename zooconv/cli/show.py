@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from zooconv.cli.common import complete_name, verb
+from zooconv.cli.list_ import facts as facts_of
 from zooconv.output import Output, facts
 
 
@@ -17,26 +17,28 @@ def show(out: Output, name: Annotated[str, typer.Argument(help="A model of the z
     """Show all that is known of one model."""
     from zooconv.errors import UsageError
     from zooconv.mapping.family import config_facts, config_text
-    from zooconv.names import LocalSource, resolve
+    from zooconv.names import resolve
     from zooconv.plugins import family
     from zooconv.zoo import zoo
 
-    source = resolve(name, zoo())
-    if isinstance(source, LocalSource) or source.model is None:
+    model = zoo().find(name.removeprefix("zoo://"))
+    if model is None:
+        source = resolve(name, zoo())
+        model = source.model
+    if model is None:
         raise UsageError(f"{name} is no model of the zoo", next=f"zooconv fetch-convert {name} --dry-run")
-    model, known = source.model, family(source.model.family)
+    known = family(model.family)
     config = known.variants[model.variant]
-    layouts = [name for layout in known.layouts if not layout.refusal(config) for name in layout.names]
     text = facts(
         ("name", model.name), ("also", ", ".join(model.aliases)),
         ("is", f"{known.title} {model.variant}  ({config_text(config)})"),
-        ("source", f"{model.place}  ({model.mb} MB)"),
-        ("mirrors", "\n".join(model.mirrors)), ("sha256", model.promised), ("licence", model.license),
+        ("source", f"{model.place or 'none'}  ({model.mb} MB)"), ("mirrors", "\n".join(model.mirrors)),
+        ("sha256", model.promised), ("licence", model.license),
         ("input", f"{model.input} x {model.input}, mean {_triple(model.mean)}, std {_triple(model.std)}, on 0..1, RGB"),
-        ("mind", model.note), ("layouts", ", ".join(layouts)),
-        ("next", f"zooconv fetch-convert {model.name} --layout …"),
+        ("mind", model.note), ("layouts", ", ".join(model.layouts)),
+        ("next", f"zooconv fetch-convert {model.name} --layout …" if model.place else ""),
     )
-    out.result({**asdict(model), "config": config_facts(config), "layouts": layouts}, text, model.repo or model.url)
+    out.result({**facts_of(model), "config": config_facts(config)}, text, model.repo or model.url)
 
 
 def _triple(values: tuple[float, ...]) -> str:

@@ -17,10 +17,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan, proved f
 
 def walk(out: Output, source: Source, options: Options, *, dry_run: bool) -> None:
     """Walk the road for one source, and say what happened."""
-    from zooconv.d2config.text import config_yaml
     from zooconv.names import LocalSource
     from zooconv.pipeline import looking_ahead, run
-    from zooconv.report import summary
+    from zooconv.report import config_part, summary
 
     hub = None
     if not isinstance(source, LocalSource):
@@ -37,5 +36,6 @@ def walk(out: Output, source: Source, options: Options, *, dry_run: bool) -> Non
     with out.progress("writing") as watching:
         conversion = run(source, options, hub=hub, watching=watching)
     data = conversion.data
-    out.say(summary(data) + "\n\nIn your Detectron2 config:\n" + config_yaml(data["detectron2"], "  ") + "\n")
+    config = f"\n\n{config_part(data)}\n" if "config_text" in data else ""
+    out.say(summary(data) + config)
     out.result(data, str(conversion.path), str(conversion.path))

@@ -9,15 +9,18 @@ from typing import Any
 from zooconv.checkpoint.container import Unwrapped, unwrap
 from zooconv.checkpoint.open import open_checkpoint
 from zooconv.checkpoint.pickle_vm import is_harmful
-from zooconv.d2config.file import read_config
+from zooconv.d2config.check import OTHER_FILE, Finding, findings
+from zooconv.d2config.keys import Wanted, wanted_of
+from zooconv.d2config.yaml import Chain, read_chain
 from zooconv.doctor.causes import explain
 from zooconv.doctor.content import Content, looking_into
 from zooconv.doctor.loader import Reading, foretell
 from zooconv.doctor.names import Held, hold_all, nearest, repaired, targets_for
-from zooconv.doctor.settings import Wrong, needed, wrong_settings
 from zooconv.doctor.target import Target, module_target
 from zooconv.errors import ZooError
+from zooconv.mapping.family import Layout
 from zooconv.mapping.fit import Fit
+from zooconv.mapping.plan import make_plan
 from zooconv.tensor import TensorSpec
 
 
@@ -27,6 +30,7 @@ class Diagnosis:
 
     `weights` is None where no weights can be found in it, for the reason `none`; `choice` is the option that settles
     which of two sets they are. `each` is what becomes of the file in each model that it can be for, the best first.
+    `wrong` is what in `config` does not go with the weights.
     """
 
     content: Content
@@ -37,7 +41,8 @@ class Diagnosis:
     found: Fit | None
     each: tuple[Held, ...]
     after_repair: Held | None
-    wrong: tuple[Wrong, ...] = ()
+    wrong: tuple[Finding, ...] = ()
+    config: Path | None = None
     into: str = ""
     settled: bool = False
     harmful: tuple[str, ...] = ()
@@ -91,7 +96,8 @@ def diagnose(path: Path, query: str = "", *, layout: str | None = None, into: st
     gives. `config` is a Detectron2 config, whose backbone and pixel settings are looked at. Raises UsageError for a
     path, a layout, a builder or a config that is none.
     """
-    settings = read_config(config) if config else {}
+    chain = read_chain(config) if config else None
+    settings = chain.values if chain else {}
     named, _, asked = str(settings.get("MODEL", {}).get("WEIGHTS") or "").partition("?")
     query = query or (asked if Path(named).name == path.name else "")
     with looking_into(path) as content:
@@ -103,15 +109,31 @@ def diagnose(path: Path, query: str = "", *, layout: str | None = None, into: st
         each = hold_all(reading, targets) if reading.entries else []
         mended = hold_all(repaired(specs.values()), targets) if specs else []
         after_repair = mended[0] if mended else None
-        wrong: list[Wrong] = []
         aim = (each or mended)[:1]
-        if config and found is not None and found.exact and aim and aim[0].target.layout:
-            wrong = wrong_settings(config, needed(found, aim[0].target.layout) or {})
-        if named and Path(named).name != path.name:
-            wrong.append(Wrong("MODEL.WEIGHTS", named, str(path)))
+        layout_meant = aim[0].target.layout if aim else None
+        wrong = _wrong(chain, path, found, layout_meant) if chain else ()
         harmful = tuple(filter(is_harmful, content.scan.globals))
-        return Diagnosis(content, reading, weights, none, choice, found, tuple(each), after_repair, tuple(wrong),
+        return Diagnosis(content, reading, weights, none, choice, found, tuple(each), after_repair, wrong, config,
                          into or "", bool(layout or into), harmful)
+
+
+def _wrong(chain: Chain, path: Path, found: Fit | None, layout: Layout | None) -> tuple[Finding, ...]:
+    """What in a config costs accuracy with these weights, and whether it loads another file."""
+    wrong: list[Finding] = []
+    if found is not None and found.exact and layout is not None and (wanted := _wanted(found, layout, path)):
+        wrong = [one for one in findings(wanted, chain) if one.costs]
+    named = str(chain.values.get("MODEL", {}).get("WEIGHTS") or "").partition("?")[0]
+    if named and Path(named).name != path.name:
+        wrong.append(Finding("MODEL.WEIGHTS", chain.place("MODEL.WEIGHTS"), named, str(path), OTHER_FILE))
+    return tuple(wrong)
+
+
+def _wanted(found: Fit, layout: Layout, path: Path) -> Wanted | None:
+    """What a config must say for these weights in this layout; None where the layout cannot be made of them."""
+    try:
+        return wanted_of(make_plan(found, layout), str(path))
+    except ZooError:
+        return None
 
 
 def _weights(content: Content) -> tuple[Unwrapped | None, ZooError | None, str]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from zooconv.checkpoint.pickle_vm import Global, Instance, Mapped
-from zooconv.checkpoint.torch_zip import Unsupported
+from zooconv.checkpoint.torch_tensor import Unsupported
 from zooconv.doctor.content import Content
 from zooconv.tensor import LazyTensor, Shape
 

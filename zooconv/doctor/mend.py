@@ -33,7 +33,9 @@ def _steps(seen: Diagnosis) -> Iterator[str]:
     else:
         yield f"zooconv inspect {path}  (says what it is, and what it can become)"
     for wrong in seen.wrong:
-        yield str(wrong)
+        yield wrong.text.partition("\n")[0]
+    if seen.wrong and held is not None and held.target.layout:
+        yield f"zooconv config {path} -l {held.target.layout.name} --write {seen.config}"
 
 
 def _repairable(seen: Diagnosis) -> bool:

@@ -139,7 +139,7 @@ def data(seen: Diagnosis) -> dict[str, Any]:
         "names": _held_data(held) if held else None,
         "astray": (seen.astray or held).astray if held else [],
         "layouts": {h.target.name: _outcome(h) for h in seen.each if h.target.layout},
-        "config": [w._asdict() for w in seen.wrong], "because": seen.because or _reason(seen), "mend": mend(seen),
+        "config": [one.data for one in seen.wrong], "because": seen.because or _reason(seen), "mend": mend(seen),
     }
 
 

@@ -5,6 +5,7 @@ first tensor, so that the same weights give the same bytes on every machine.
 
     scale       rows of a tensor, each times its own factor
     bicubic     two axes resampled, as torch.nn.functional.interpolate(mode="bicubic", align_corners=False) does
+    cast        nothing but that: decoded, and rounded to another dtype
 """
 
 from __future__ import annotations
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
     from zooconv.tensor import Array
 
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+_WIDER = {"F16": {"F32", "F64"}, "BF16": {"F32", "F64"}, "F32": {"F64"}}
+
+
+def holds(wide: str, narrow: str) -> bool:
+    """Has the dtype `wide` every number that `narrow` has, so that a cast between them is exact?"""
+    return wide == narrow or wide in _WIDER.get(narrow, ())
 
 
 @dataclass(frozen=True)
@@ -80,13 +87,19 @@ def _cubic(distance: Any, a: float = -0.75) -> Any:
     return np.where(distance <= 1, near, far)
 
 
-ARITHMETIC = {"scale": Operation(scale_shape, scale), "bicubic": Operation(bicubic_shape, bicubic)}
+def same(values: Any) -> Any:
+    """These."""
+    return values
 
 
-def compute(name: str, arrays: list[tuple[Array, str]], numbers: tuple[int, ...]) -> Array:
-    """The result of an operation on arrays with opaque elements, each given with its dtype."""
+ARITHMETIC = {"scale": Operation(scale_shape, scale), "bicubic": Operation(bicubic_shape, bicubic),
+              "cast": Operation(same, same)}
+
+
+def compute(name: str, arrays: list[tuple[Array, str]], numbers: tuple[int, ...], to: str) -> Array:
+    """The result of an operation on arrays with opaque elements, each given with its dtype, in the dtype `to`."""
     values = ARITHMETIC[name].value(*(decoded(array, dtype) for array, dtype in arrays), *numbers)
-    return encoded(values, arrays[0][1])
+    return encoded(values, to)
 
 
 def decoded(array: Array, dtype: str) -> Any:
@@ -94,19 +107,38 @@ def decoded(array: Array, dtype: str) -> Any:
     import numpy as np
 
     if dtype == "BF16":
-        return (array.astype("<u4") << 16).view("<f4").astype("<f8")
+        array, dtype = array.astype("<u4") << np.uint32(16), "F32"
     kind = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}[dtype]
-    return np.ascontiguousarray(array).view(kind).astype("<f8")
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        return np.ascontiguousarray(array).view(kind).astype("<f8")
 
 
 def encoded(values: Any, dtype: str) -> Array:
-    """float64 as opaque elements of `dtype`, rounded to the nearest, ties to even."""
+    """float64 as opaque elements of `dtype`, rounded to the nearest, ties to even.
+
+    What is too large becomes Inf, and NaN stays NaN.
+    """
     import numpy as np
 
-    if dtype == "BF16":
-        bits = np.ascontiguousarray(values.astype("<f4")).view("<u4")
-        rounded: Array = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
-        return rounded
-    kind, opaque = {"F64": ("<f8", "<u8"), "F32": ("<f4", "<u4"), "F16": ("<f2", "<u2")}[dtype]
-    result: Array = np.ascontiguousarray(values.astype(kind)).view(opaque)
+    kind, opaque = {"F64": ("<f8", "<u8"), "F16": ("<f2", "<u2")}.get(dtype, ("<f4", "<u4"))
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        rounded = np.ascontiguousarray(values.astype(kind))
+    result: Array = _halves(values, rounded) if dtype == "BF16" else rounded.view(opaque)
     return result
+
+
+def _halves(values: Any, rounded: Any) -> Array:
+    """The upper halves of float32, which are bfloat16, of `values` in float64 that were `rounded` to float32.
+
+    Rounded twice, a value near a tie could go the wrong way; so the first rounding is made one to odd.
+    Boldo and Melquiond, "When double rounding is odd" (2005).
+    """
+    import numpy as np
+
+    bits = rounded.view("<u4")
+    if (inexact := rounded != values).any():
+        toward_zero = bits - (np.abs(rounded) > np.abs(values))
+        bits = np.where(inexact & np.isfinite(values), toward_zero | 1, bits)
+    upper = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    halves: Array = np.where(np.isnan(values), 0x7FC0, upper).astype("<u2")
+    return halves

@@ -27,7 +27,7 @@ from typing import Any
 from zooconv.mapping import expr
 from zooconv.mapping.expr import Expr, ShapeError
 from zooconv.mapping.ops import Exprs, Op, group_order
-from zooconv.mapping.rules import Dialect, Firing, Rule, Translation, rename
+from zooconv.mapping.rules import Dialect, Rule, Translation, rename
 
 ROUNDED = 5e-6  # what rounding new values to float32 may cost at the outputs, relative, measured in float64
 
@@ -86,13 +86,12 @@ class Step:
         return {name: self.change.title for firing in self.translation.fired if not firing.rule.op.lossless
                 for name in firing.taken}
 
-    def undo(self, values: Mapping[str, Expr], undo: Callable[[Firing, Mapping[str, Expr]], dict[str, Expr]]
-             ) -> dict[str, Expr]:
+    def undo(self, values: Mapping[str, Expr]) -> dict[str, Expr]:
         """The tensors before the change, as far as they can be had of those after it."""
         before = {name: values[name] for name in self.stayed if name in values}
         for firing in self.translation.fired:
             if firing.rule.op.lossless and all(name in values for name in firing.made):
-                before.update(undo(firing, values))
+                before.update(firing.undone(values, forward=False))
         return before
 
 
@@ -106,10 +105,15 @@ class Changed:
     gone: dict[str, str] = field(default_factory=dict)
     misshapen: dict[str, str] = field(default_factory=dict)
 
+    def make(self, changes: Iterable[Change], table: Callable[[Any], Mapping[str, Any]]) -> None:
+        """Make those changes that are needed, in turn. `table` gives the canonical tensors of a config by name."""
+        for change in in_turn(self.config, changes)[0]:
+            _make(change, self, table(change.after(self.config)))
+
     @property
     def computed(self) -> dict[str, str]:
-        """The canonical tensors whose values went into new ones, with the change's title."""
-        return {name: title for step in self.steps for name, title in step.computed.items()}
+        """The canonical tensors whose values went into new ones, with the title of the first change that did so."""
+        return {name: title for step in reversed(self.steps) for name, title in step.computed.items()}
 
     @property
     def titles(self) -> tuple[str, ...]:
@@ -118,15 +122,6 @@ class Changed:
     @property
     def turns_colours(self) -> bool:
         return any(step.change.turns_colours for step in self.steps)
-
-
-def make_changes(config: Any, canonical: Mapping[str, Expr], changes: Iterable[Change],
-                 table: Callable[[Any], Mapping[str, Any]]) -> Changed:
-    """Make those changes that are needed, in turn. `table` gives the canonical tensors of a config by name."""
-    result = Changed(config, dict(canonical))
-    for change in in_turn(config, changes)[0]:
-        _make(change, result, table(change.after(result.config)))
-    return result
 
 
 def _make(change: Change, result: Changed, table: Mapping[str, Any]) -> None:

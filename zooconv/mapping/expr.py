@@ -3,8 +3,8 @@
 An expression says where every element of a tensor comes from. The five moves (reshape, permute, gather, slice,
 concat) are built by functions that keep expressions in a normal form, so that a move followed by its inverse *is* the
 tensor that one started from. That is how a plan is proved before a byte is read: write each source tensor in terms of
-the targets, the targets in terms of the sources, and see the source itself come out. Arithmetic is the declared
-exception: nothing undoes it.
+the targets, the targets in terms of the sources, and see the source itself come out. Casts and arithmetic are the
+declared exception: a cast can be undone where it is exact, arithmetic cannot.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zooconv.mapping.arithmetic import ARITHMETIC, FLOATS, compute
+from zooconv.mapping.arithmetic import ARITHMETIC, FLOATS, compute, decoded, encoded, holds
 from zooconv.mapping.formulas import FORMULAS
 from zooconv.tensor import DTYPES, Shape, nbytes, shape_text
 
@@ -128,27 +128,24 @@ class Concat(Expr):
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic(Expr):
-    """New values, computed of others by an operation of `zooconv.mapping.arithmetic`."""
+    """New values, computed of others by an operation of `zooconv.mapping.arithmetic`, and rounded to `dtype`."""
 
     operation: str
     args: tuple[Expr, ...]
     numbers: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.operation}({', '.join(map(str, (*self.args, *self.numbers)))})"
-
-
-_FILLED = {"F32": ("<f4", "<u4"), "I64": ("<i8", "<u8")}  # as numpy spells the number, and its bytes, opaque
-_ZERO = {"F16", "BF16", "F64"}  # whose zero is all bytes zero; no other number of theirs is asked for
+        dtype = () if self.dtype == self.args[0].dtype else (DTYPES[self.dtype].torch,)
+        return f"{self.operation}({', '.join(map(str, (*self.args, *self.numbers, *dtype)))})"
 
 
 def fill(shape: Shape, value: float, dtype: str = "F32") -> Fill:
-    """`value` everywhere: F32, I64, or a zero of another floating-point type.
+    """`value` everywhere: a floating-point type, or I64.
 
     Raises ShapeError for any other dtype, or one that cannot hold the value.
     """
-    zero = dtype in _ZERO and value == 0
-    if not (zero or dtype in _FILLED) or (dtype == "I64" and not (abs(value) < 2**53 and float(value).is_integer())):
+    whole = dtype == "I64" and abs(value) < 2**53 and float(value).is_integer()
+    if not (whole or dtype in FLOATS):
         raise ShapeError(f"no {dtype} tensor is {value} everywhere")
     return Fill(shape, dtype, float(value))
 
@@ -225,15 +222,48 @@ def concat(args: tuple[Expr, ...], axis: int) -> Expr:
     return Concat(shape, first.dtype, tuple(joined), axis)
 
 
-def arithmetic(operation: str, args: tuple[Expr, ...], numbers: tuple[int, ...] = ()) -> Arithmetic:
-    """New values of the first argument's dtype. Raises ShapeError where the arguments do not go together."""
+def cast(arg: Expr, dtype: str) -> Expr:
+    """`arg` in another floating-point dtype. Raises ShapeError where either is none.
+
+    Moves do not care when it is done: it is done to the tensors that they move. A cast that was exact is passed over.
+    """
+    if arg.dtype == dtype:
+        return arg
+    if odd := [one for one in (arg.dtype, dtype) if one not in FLOATS]:
+        raise ShapeError(f"{odd[0]} is none of {', '.join(sorted(FLOATS))}, between which numbers are cast")
+    match arg:
+        case Fill(shape=shape, value=value):
+            return fill(shape, _as_held(value, arg.dtype), dtype)
+        case Reshape(arg=inner, shape=shape):
+            return reshape(cast(inner, dtype), shape)
+        case Permute(arg=inner, axes=axes):
+            return permute(cast(inner, dtype), axes)
+        case Gather(arg=inner, axis=axis, order=order):
+            return gather(cast(inner, dtype), axis, order)
+        case Slice(arg=inner, axis=axis, start=start, stop=stop):
+            return slice_(cast(inner, dtype), axis, start, stop)
+        case Concat(args=args, axis=axis):
+            return concat(tuple(cast(inner, dtype) for inner in args), axis)
+        case Arithmetic(operation="cast", args=(inner,)) if holds(arg.dtype, inner.dtype):
+            return cast(inner, dtype)
+    return Arithmetic(arg.shape, dtype, "cast", (arg,))
+
+
+def arithmetic(operation: str, args: tuple[Expr, ...], numbers: tuple[int, ...] = (),
+               dtype: str | None = None) -> Expr:
+    """New values: of the first argument's dtype, or, where it is a cast, of `dtype`.
+
+    Raises ShapeError where the arguments do not go together.
+    """
     if odd := [arg.dtype for arg in args if arg.dtype not in FLOATS]:
         raise ShapeError(f"{operation} computes with floating-point numbers, not with {odd[0]}")
+    if (operation == "cast") != (dtype is not None):
+        raise ShapeError("a cast, and nothing else, says to which dtype")
     try:
         shape = ARITHMETIC[operation].shape(*(arg.shape for arg in args), *numbers)
     except ValueError as error:
         raise ShapeError(str(error)) from None
-    return Arithmetic(shape, args[0].dtype, operation, args, numbers)
+    return Arithmetic(shape, args[0].dtype, operation, args, numbers) if dtype is None else cast(args[0], dtype)
 
 
 def leaves(expr: Expr) -> Iterator[Leaf]:
@@ -302,8 +332,8 @@ def evaluate(expr: Expr, load: Callable[[str], Array] = no_leaf) -> Array:
             return evaluate(arg, load).reshape(shape)
         case Computed(formula=formula, arguments=arguments):
             return FORMULAS[formula](*arguments)
-        case Arithmetic(operation=operation, args=args, numbers=numbers):
-            return compute(operation, [(evaluate(arg, load), arg.dtype) for arg in args], numbers)
+        case Arithmetic(operation=operation, args=args, numbers=numbers, dtype=dtype):
+            return compute(operation, [(evaluate(arg, load), arg.dtype) for arg in args], numbers, dtype)
         case Permute(arg=arg, axes=axes):
             return evaluate(arg, load).transpose(axes)
         case Gather(arg=arg, axis=axis, order=order):
@@ -318,10 +348,17 @@ def evaluate(expr: Expr, load: Callable[[str], Array] = no_leaf) -> Array:
 def _filled(expr: Fill) -> Array:
     import numpy as np
 
-    if expr.dtype in _ZERO:
-        return np.zeros(expr.shape, f"<u{DTYPES[expr.dtype].size}")
-    number, opaque = _FILLED[expr.dtype]
-    return np.full(expr.shape, expr.value, number).view(opaque)
+    if expr.dtype == "I64":
+        return np.full(expr.shape, expr.value, "<i8").view("<u8")
+    one = encoded(np.array([expr.value], "<f8"), expr.dtype)
+    return np.full(expr.shape, one[0], one.dtype)
+
+
+def _as_held(value: float, dtype: str) -> float:
+    """A number as a dtype holds it."""
+    import numpy as np
+
+    return float(decoded(encoded(np.array([value], "<f8"), dtype), dtype)[0])
 
 
 def _axis(arg: Expr, axis: int) -> int:

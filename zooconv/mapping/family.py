@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from zooconv.mapping.change import Change, in_turn
-from zooconv.mapping.expr import Computed, Fill, fill
+from zooconv.mapping.expr import Computed, Expr, Fill, fill
 from zooconv.mapping.requires import Requires
-from zooconv.mapping.rules import Dialect, Drop, Rule
+from zooconv.mapping.rules import Dialect, Drop, Files, Rule
 from zooconv.mapping.template import Template
 from zooconv.tensor import Shape, TensorSpec
 
@@ -114,7 +114,14 @@ class Layout:
     `rules` is the body, from its names to the canonical ones; `omit` is what the implementation lacks, with the
     reason, and `fresh` what it adds. `source` says which code this was read off. `refuses` says of a config why the
     implementation cannot hold it, or nothing. `changes` are steps that the implementation cannot do without, after
-    which the weights are not the source's any more: they are made in turn, and told.
+    which the weights are not the source's any more: they are made in turn, and told. `projects` says what a project
+    requires instead, by its name, where that is not what the layout's others do.
+
+    Two facts are for reading the checkpoint of a whole model. `parts`: where a backbone stands in several places of it,
+    what their names begin with; all else is outside. `carries`: tensors that the class adds in shapes that no config
+    tells (templates), each with its start value: they are not written, only told apart from strangers.
+
+    An upstream's dialect is a target, too: see `Layout.of`.
     """
 
     names: tuple[str, ...]
@@ -126,15 +133,39 @@ class Layout:
     requires: Requires = Requires()
     refuses: Callable[[Any], str | None] | None = None
     changes: Sequence[Change] = ()
+    projects: Mapping[str, Requires] = field(default_factory=dict)
+    parts: Sequence[str] = ()
+    carries: Mapping[str, float] = field(default_factory=dict)
+    upstream: Dialect | None = None
+
+    @classmethod
+    def of(cls, dialect: Dialect) -> Layout:
+        """An upstream's own naming as a target: no mount, nothing added, and nothing that a backbone has left out."""
+        rules = [rule for rule in dialect.rules if isinstance(rule, Rule)]
+        return cls((dialect.name,), "", rules, f"files in {dialect.name} names", upstream=dialect)
 
     @property
     def name(self) -> str:
         return self.names[0]
 
+    def required_by(self, project: str) -> Requires:
+        """What the project of one of the layout's names requires of a config."""
+        return self.projects.get(project, self.requires)
+
     @cached_property
     def body(self) -> Dialect:
         """The layout's names without the mount, as a dialect."""
-        return Dialect(self.name, self.rules, tuple(self.omit))
+        return self.upstream or Dialect(self.name, self.rules, tuple(self.omit))
+
+    @property
+    def files(self) -> Files:
+        """How the weights are kept when they are written so."""
+        return self.body.kept if self.upstream else Files()
+
+    @property
+    def title(self) -> str:
+        """What it is, and its name."""
+        return f"a file in {self.name} names" if self.upstream else f"layout {self.name}"
 
     def omits(self, name: str) -> str | None:
         """Why this layout has no place for a canonical tensor, if it has none."""
@@ -153,6 +184,18 @@ class Layout:
 
     def fresh_tensors(self, config: Any) -> tuple[Fresh, ...]:
         return tuple(self.fresh(config)) if self.fresh else ()
+
+    def added(self, config: Any, own: Mapping[str, tuple[Expr, Expr]]) -> dict[str, Expr]:
+        """What the class adds to a member's tensors, at its start, or as a file already has it as its `own`."""
+        fresh: dict[str, Expr] = {f.name: f.start for f in self.fresh_tensors(config)}
+        return fresh | {name: value for name, (value, _) in own.items()
+                        if name in fresh or self.start(name, value.shape) is not None}
+
+    def start(self, name: str, shape: Shape) -> Fill | None:
+        """The start value of a tensor of this name that the class adds in any shape, if it is one."""
+        values = (value for text, value in self.carries.items() if Template(text).match(name) is not None)
+        value = next(values, None)
+        return None if value is None else fill(shape, value)
 
 
 @dataclass(frozen=True)
@@ -192,8 +235,15 @@ class Family(Generic[C]):
 
     Two kinds of code are named as `package.module:name`, and imported only when somebody asks for a proof. `backbone`
     makes the reference module of a config: a torch module with the canonical names, whose `outputs(images)` is a dict
-    of everything that its tensors take part in. `upstreams` are the packages that it is held against, by name (see
-    `zooconv.Upstream`), on images of `image` pixels, height and width, which may depend on the config.
+    of everything that its tensors take part in. Detectron2 can use it where it also takes options as keywords
+    (`out_features`, `drop_path` …), gives a dict of maps, and has `output_shape()` and `freeze(at)` (FREEZE_AT).
+    `upstreams` are the packages that it is held against, by name (see `zooconv.Upstream`), on images of `image` pixels,
+    height and width, which may depend on the config.
+
+    A family may stand for many architectures that have no naming in common. Then it has no dialects of its own, and its
+    layouts no rules; `members` makes of a file's tensors a family for each architecture that they could be of, called
+    the same, with dialects and layouts of rules. It is asked only where no other family has the file, or where none
+    that has it has the layout that is asked for.
     """
 
     name: str
@@ -211,6 +261,7 @@ class Family(Generic[C]):
     upstreams: Mapping[str, str] = field(default_factory=dict)
     image: tuple[int, int] | Callable[[C], tuple[int, int]] = (64, 96)
     zoo: Path | None = None
+    members: Members | None = None
 
     def table(self, config: C) -> dict[str, TensorSpec]:
         """The canonical tensors of `config` by name."""
@@ -236,6 +287,9 @@ class Family(Generic[C]):
         return tuple(name for layout in self.layouts for name in layout.names)
 
 
+Members = Callable[[Mapping[str, TensorSpec]], Iterable[Family[Any]]]
+
+
 def config_facts(config: Any) -> dict[str, Any]:
     """A config as plain JSON data: tuples as lists."""
     facts: dict[str, Any] = json.loads(json.dumps(asdict(config)))
@@ -249,5 +303,5 @@ def config_text(config: Any) -> str:
     return "  ".join(f"{key} {value}" for key, value in values)
 
 
-__all__ = ["Dialect", "Drop", "Family", "Fresh", "Layout", "Refusal", "Requires", "Rule", "Shapes",
+__all__ = ["Dialect", "Drop", "Family", "Files", "Fresh", "Layout", "Refusal", "Requires", "Rule", "Shapes",
            "config_facts", "config_text"]

@@ -8,14 +8,15 @@ less is accepted, and nothing is guessed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple
 
-from zooconv.mapping.expr import Computed, Expr, Fill, Leaf, stream
+from zooconv.mapping.cast import in_dtype
+from zooconv.mapping.expr import Computed, Expr, Leaf, reshape, stream
 from zooconv.mapping.family import Family, Layout, Shapes
-from zooconv.mapping.rules import Dialect, Translation
+from zooconv.mapping.rules import Dialect, Firing, Translation
 from zooconv.mapping.template import Template
 from zooconv.tensor import DTYPES, TensorSpec, shape_text
 
@@ -49,7 +50,7 @@ class Fit:
     outside: dict[str, str]
     config: Any = None
     layout: Layout | None = None
-    own: dict[str, tuple[Leaf, Fill]] = field(default_factory=dict)
+    own: dict[str, tuple[Leaf, Expr]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     @property
@@ -93,6 +94,31 @@ class Fit:
     def variant(self) -> str | None:
         return self.family.variant(self.config)
 
+    @property
+    def itself(self) -> Layout:
+        """The target that this file is already: its layout or dialect, under its own prefix, with what it has of it."""
+        mine = self.layout or Layout.of(self.dialect)
+        return replace(mine, mount=self.prefix,
+                       fresh=lambda config: [f for f in mine.fresh_tensors(config) if f.name in self.own])
+
+    def respelled(self, canonical: Mapping[str, Expr]) -> Translation:
+        """Canonical tensors of this config in the names and shapes of this very file, without the prefix.
+
+        It is the file's own way to the canonical names, gone backwards: where a dialect leaves a choice, in names or in
+        shapes, it is the file's.
+        """
+        result = Translation()
+        for firing in self.translation.fired:
+            if absent := tuple(name for name in firing.made if name not in canonical):
+                result.incomplete.update(dict.fromkeys(firing.taken, absent))
+                continue
+            made = firing.undone(canonical, forward=False)
+            result.made |= {name: reshape(value, self.sources[name].shape) for name, value in made.items()}
+            result.fired.append(Firing(firing.rule, firing.made, firing.taken))
+        placed = {name for firing in result.fired for name in firing.taken}
+        result.unmatched = [name for name in canonical if name not in placed]
+        return result
+
     @cached_property
     def spellings(self) -> dict[str, str]:
         """How the dialect would spell each canonical tensor of the config, under the prefix."""
@@ -118,12 +144,15 @@ def fit(family: Family[Any], dialect: Dialect, tensors: Mapping[str, TensorSpec]
         layout: Layout | None = None) -> Fit:
     """Hold `dialect` against the tensors under `prefix`. The result says whether it fits, and all that does not.
 
-    `layout` is given when the dialect is a layout's body: then the layout's own fresh tensors are no strangers.
+    `layout` is given when the dialect is a layout's body: then the layout's own fresh tensors are no strangers. A
+    tensor's place in expressions is called as its spec is, which may be another name than that under which it is given.
     """
-    inside = {name.removeprefix(prefix): Leaf(spec.shape, spec.dtype, name)
-              for name, spec in tensors.items() if name.startswith(prefix)}
-    outside = {name: dialect.drop_reason(name) or f"outside the backbone, which stands under {prefix}"
-               for name in tensors if not name.startswith(prefix)}
+    places = tuple(prefix + part for part in (layout.parts if layout else ())) or prefix
+    inside = {name.removeprefix(prefix): Leaf(spec.shape, spec.dtype, spec.name)
+              for name, spec in tensors.items() if name.startswith(places)}
+    where = places if isinstance(places, str) else " and ".join(places)
+    outside = {name: dialect.drop_reason(name) or f"outside the backbone, which stands under {where}"
+               for name in tensors if not name.startswith(places)}
     result = Fit(family, dialect, prefix, inside, dialect.to_canonical(inside), outside, layout=layout)
     made = result.translation.made
     try:
@@ -160,7 +189,11 @@ def _settle_fresh(result: Fit, layout: Layout, inside: Mapping[str, Leaf]) -> No
         found = inside.get(fresh.name)
         if found and fresh.name in unmatched and found.shape == fresh.shape and _same_kind(fresh.dtype, found.dtype):
             unmatched.remove(fresh.name)
-            result.own[fresh.name] = found, fresh.start
+            result.own[fresh.name] = found, in_dtype(fresh.start, found.dtype)
+    for name in list(unmatched):
+        if (start := layout.start(name, inside[name].shape)) is not None and DTYPES[inside[name].dtype].floating:
+            unmatched.remove(name)
+            result.own[name] = inside[name], in_dtype(start, inside[name].dtype)
 
 
 def _coverage(result: Fit, table: Mapping[str, TensorSpec]) -> Iterable[Problem]:

@@ -13,6 +13,7 @@
     {"arithmetic": "scale", "of": […, …]}               new values (see zooconv.mapping.arithmetic)
     {"arithmetic": "bicubic", "of": […], "numbers": [2, 3, 16, 16]}
                                                         the same, of an operation that takes whole numbers besides
+    {"arithmetic": "cast", "of": […], "dtype": "F16"}   the same numbers in another dtype, rounded where they must be
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ def to_data(value: Expr) -> Any:
             return {"slice": [start, stop], "axis": axis, "of": to_data(arg)}
         case Concat(args=args, axis=axis):
             return {"cat": [to_data(arg) for arg in args], "axis": axis}
-        case Arithmetic(operation=operation, args=args, numbers=numbers):
-            more = {"numbers": list(numbers)} if numbers else {}
+        case Arithmetic(operation=operation, args=args, numbers=numbers, dtype=dtype):
+            more = {"numbers": list(numbers)} if numbers else {"dtype": dtype} if operation == "cast" else {}
             return {"arithmetic": operation, "of": [to_data(arg) for arg in args], **more}
     raise TypeError(f"no notation for {value!r}")
 
@@ -96,5 +97,5 @@ def _read(data: Any, leaves: Mapping[str, Leaf]) -> Expr:
         case {"arithmetic": str() as operation, "of": [_, *_] as parts} if all(
                 type(n) is int for n in data.get("numbers", [])):
             return expr.arithmetic(operation, tuple(_read(part, leaves) for part in parts),
-                                   tuple(data.get("numbers", [])))
+                                   tuple(data.get("numbers", [])), data.get("dtype"))
     raise ShapeError(f"no expression: {data!r:.80}")

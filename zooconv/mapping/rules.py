@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, Literal
 
-from zooconv.mapping.expr import Expr, ShapeError
+from zooconv.mapping.expr import Computed, Expr, ShapeError
 from zooconv.mapping.flat import AS_THEY_ARE, Flat, Numbering
 from zooconv.mapping.ops import Op, identity
 from zooconv.mapping.requires import Requires
@@ -63,6 +63,26 @@ class Drop:
 
 
 @dataclass(frozen=True)
+class Files:
+    """How an upstream keeps its weights, for those who write them in its names.
+
+    `container` is pth or safetensors; `key` is the one under which the tensors stand in a .pth, none where they stand
+    at the top; `derived` says whether its files hold the tensors that follow from the config.
+    """
+
+    container: Literal["pth", "safetensors"] = "pth"
+    key: str = "model"
+    derived: bool = True
+
+
+# What these projects publish, and their loaders take. Others wrap their weights in {"model": …}, as most papers' code.
+PROJECTS = {
+    "timm": Files("safetensors", ""), "transformers": Files("safetensors", ""), "torchvision": Files("pth", ""),
+    "openmmlab": Files("pth", "state_dict"),
+}
+
+
+@dataclass(frozen=True)
 class Dialect:
     """A named table of rules from a way of naming to the canonical one.
 
@@ -71,7 +91,9 @@ class Dialect:
     what a Detectron2 config must say of weights that come in these names, over what the layout says. `toy` is the
     config that it is tried on where it has no names for the family's.
 
-    With `flat`, files of this dialect number their blocks stage by stage; the rules see them numbered through.
+    With `flat`, files of this dialect number their blocks stage by stage; the rules see them numbered through. `files`
+    says how weights are kept that are written in these names; by default as the project does whose name comes first in
+    the dialect's.
     """
 
     name: str
@@ -80,6 +102,7 @@ class Dialect:
     flat: Flat | None = None
     requires: Requires | None = None
     toy: Any = None
+    files: Files | None = None
 
     @property
     def anchor(self) -> Template:
@@ -89,10 +112,21 @@ class Dialect:
         raise ValueError(f"dialect {self.name!r} has no rule")
 
     @property
+    def kept(self) -> Files:
+        """How weights are kept that are written in these names."""
+        return self.files or PROJECTS.get(self.name.split("-")[0], Files())
+
+    @property
     def aliases(self) -> tuple[Drop, ...]:
         """The rules for second names. A file of this dialect has them all; without them it is another dialect's."""
         return tuple(replace(rule, source=self.in_files(rule.source), same_as=self.in_files(rule.same_as))
                      for rule in self.rules if isinstance(rule, Drop) and rule.same_as)
+
+    def second_names(self, names: Iterable[str]) -> dict[str, str]:
+        """The second names that go with these names of the dialect, each with its first."""
+        pairs = ((alias.source.render(bound), name) for alias in self.aliases for name in names
+                 if alias.same_as is not None and (bound := alias.same_as.match(name)) is not None)
+        return {second: name for second, name in pairs if second is not None}
 
     def in_files(self, source: Template) -> Template:
         """The left side of a rule, as files of this dialect have it."""
@@ -128,6 +162,21 @@ class Dialect:
                           *(f"lacks {t}" for t in self.lacks)])
 
 
+class AsItIs(Dialect):
+    """The canonical names themselves, without what follows from a config."""
+
+    def to_canonical(self, tensors: Mapping[str, Expr]) -> Translation:
+        result = Translation()
+        for name, value in tensors.items():
+            if isinstance(value, Computed):
+                result.unmatched.append(name)
+            else:
+                _fire(result, Firing(rename(name, name), (name,), (name,)), tensors, back=False)
+        return result
+
+    from_canonical = to_canonical
+
+
 @dataclass(frozen=True)
 class Firing:
     """One use of a rule: these tensors of the one side made those of the other."""
@@ -135,6 +184,18 @@ class Firing:
     rule: Rule
     taken: Names
     made: Names
+
+    def undone(self, values: Mapping[str, Expr], *, forward: bool) -> dict[str, Expr]:
+        """What this took, made again of what it made; `forward` says in which direction of the rule that is.
+
+        Nothing where the op has no way back, or none for these shapes.
+        """
+        turn = self.rule.op.forward if forward else self.rule.op.backward
+        try:
+            back = turn(tuple(values[name] for name in self.made), len(self.taken))
+        except ShapeError:
+            return {}
+        return dict(zip(self.taken, back, strict=True))
 
 
 @dataclass

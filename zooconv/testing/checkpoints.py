@@ -31,8 +31,12 @@ def random_array(name: str, shape: Shape, seed: int = 0) -> Array:
 
 def random_weights(family: Family[Any], config: Any, seed: int = 0) -> Arrays:
     """Every canonical tensor of a config, random."""
-    return {spec.name: _whole(spec, seed) if not DTYPES[spec.dtype].floating
-            else random_array(spec.name, spec.shape, seed) for spec in family.tensors(config)}
+    return {spec.name: random_tensor(spec, seed) for spec in family.tensors(config)}
+
+
+def random_tensor(spec: TensorSpec, seed: int = 0) -> Array:
+    """Random numbers of a tensor's name, floating or whole as it is."""
+    return random_array(spec.name, spec.shape, seed) if DTYPES[spec.dtype].floating else _whole(spec, seed)
 
 
 def lively_weights(family: Family[Any], config: Any, seed: int = 0) -> Arrays:
@@ -70,12 +74,7 @@ def spelled(dialect: Dialect, canonical: Mapping[str, Array], prefix: str = "") 
     leaves = {name: Leaf(array.shape, dtype_of(array), name) for name, array in canonical.items()}
     made = {name: evaluate(value, canonical.__getitem__)
             for name, value in dialect.from_canonical(leaves).made.items()}
-    for alias in dialect.aliases:
-        assert alias.same_as is not None
-        for first in list(made):
-            bound = alias.same_as.match(first)
-            if bound is not None and (second := alias.source.render(bound)) is not None:
-                made[second] = made[first]
+    made |= {second: made[first] for second, first in dialect.second_names(made).items()}
     return {prefix + name: array for name, array in made.items()}
 
 

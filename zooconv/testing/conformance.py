@@ -40,6 +40,7 @@ from zooconv.plugins import families
 from zooconv.recognise import recognise
 from zooconv.subject import read_layout
 from zooconv.tensor import TensorSpec, shape_text
+from zooconv.testing.back import returns
 from zooconv.testing.checkpoints import dtype_of, lively_weights, save_safetensors, spelled
 from zooconv.testing.prove import prove
 from zooconv.testing.roads import roads, toy
@@ -116,6 +117,8 @@ def checks(family: Family[Any]) -> Iterator[Check]:
         yield check(f"layout {layout.name}: every rule can be undone", invertible, layout.body, layout)
     for dialect in family.dialects:
         yield check(f"dialect {dialect.name}: converted on the whole road, nothing is lost", road, dialect)
+    for dialect in (d for d in family.dialects if family.layout(d.name) is None):  # else the layout is meant
+        yield check(f"dialect {dialect.name}: comes back from a layout as it was, byte for byte", back_again, dialect)
     yield check("models have a variant and a licence", models)
     yield check("the reference module has the tensors of the table, in its order", reference)
     for layout in family.layouts:
@@ -226,6 +229,19 @@ def road(family: Family[Any], dialect: Dialect) -> None:
     assert any(one.status != "refused" for one in walked), "no layout can be made of it"
 
 
+def back_again(family: Family[Any], dialect: Dialect) -> None:
+    """A file of this dialect, made a layout's and then its own again: alone, and filled from the original."""
+    reasons = []
+    with tempfile.TemporaryDirectory() as folder:
+        for one in returns(family, dialect, Path(folder)):
+            if one.why:
+                reasons.append(f"layout {one.layout}: {one.why}")
+                continue
+            assert not one.faults, f"layout {one.layout}: " + "\n".join(one.faults[:10])
+            return
+    raise NotChecked(reasons[0] if reasons else "there is no layout")
+
+
 def models(family: Family[Any]) -> None:
     """Each row of zoo.toml says what it is and under which licence, and no name stands twice."""
     if family.zoo is None:
@@ -285,7 +301,7 @@ def _apart(family: Family[Any], config: Any, dialect: Dialect, layout: Layout, a
     done = run(local(path), Options(output=folder / "artifact.pth", layout=layout.name, load_check=False, report=False,
                                     registry=folder / "registry.json"))
     with open_checkpoint(path) as source, open_checkpoint(done.path) as artifact:
-        ours = read_layout(artifact, family.name, layout)
+        ours = read_layout(artifact, family, layout)
         found = parity(source, done.preview.found, artifact, ours, against)
     return [f"{d.output}: {d.relative:.1e}" for d in found.apart]
 

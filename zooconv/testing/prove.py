@@ -1,6 +1,7 @@
 """Parity and mutation scores at full size, with random weights: `python -m zooconv.testing.prove`, or `make prove`.
 
-    python -m zooconv.testing.prove [FAMILY[/VARIANT] …] [--against PACKAGE] [--mutants NUMBER] [--write PAGE]
+    python -m zooconv.testing.prove [FAMILY[/VARIANT] …] [--largest MILLIONS] [--against PACKAGE] [--mutants NUMBER]
+                                    [--write PAGE [--new]]
 
 A variant of a family is written as its upstream would write it, converted, certified, held against the upstream's
 module, and so are wrong conversions of it: all of them for small members, `--mutants` drawn at random for the others.
@@ -13,7 +14,7 @@ import math
 import random
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -37,7 +38,7 @@ from zooconv.plugins import families
 from zooconv.subject import read_layout
 from zooconv.testing.checkpoints import lively_weights, save_safetensors, spelled
 from zooconv.testing.mutation import Score, mutants, score
-from zooconv.testing.roads import roads
+from zooconv.testing.proofs import Row, read_page
 from zooconv.upstream import installed, upstream
 
 
@@ -65,7 +66,7 @@ def prove(family: Family[Any], config: Any, against: str, folder: Path, *,
                          why=[f"{config_text(config)} in them is {config_text(found)}"])
     with open_checkpoint(path) as source, open_checkpoint(done.path) as artifact:
         faults = check_certificate(done.certificate, source, artifact)
-        ours = read_layout(artifact, family.name, done.preview.plan.layout)
+        ours = read_layout(artifact, family, done.preview.plan.layout)
         expected = expect(source.tensors, done.preview.found, against)
         parity = compare(expected, ours, weights_of(ours.canonical, artifact.tensors))
         wrong = list(mutants(family, weights))
@@ -81,37 +82,51 @@ def nameless_in(dialect: Dialect, family: Family[Any], config: Any) -> list[str]
 
 
 @dataclass(frozen=True)
-class Proved:
-    """What was found of one member against one upstream; `why` says what stands against it, or why it was not run."""
+class Member:
+    """A member of a family, to be held against one of its upstreams. `size` is its number of parameters."""
 
-    family: str
-    member: str
+    family: Family[Any]
+    name: str
+    config: Any
     against: str
+
+    @property
+    def size(self) -> int:
+        return sum(math.prod(spec.shape) for spec in self.family.tensors(self.config))
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What its row is found by."""
+        return self.family.title, self.name, self.against
+
+
+@dataclass(frozen=True)
+class Proved:
+    """What was found of one member; `why` says what stands against it, or why it was not run."""
+
+    member: Member
     seconds: float
     why: str = ""
     parity: Parity | None = None
     score: Score | None = None
+    failed: bool = False
 
     @property
-    def holds(self) -> bool:
-        """Nothing failed; what an upstream cannot build has not failed."""
-        return not self.why or self.parity is None
-
-    @property
-    def row(self) -> tuple[str, ...]:
-        """Its line of the page."""
+    def row(self) -> Row | None:
+        """Its row on the page; none where an upstream cannot build the member, or has no names for it."""
+        family, name, against = self.member.key
         if self.parity is None or self.score is None:
-            return self.family, self.member, self.against, f"not run: {self.why}", "", ""
+            return (family, name, against, "none", f"FAILED: {self.why}", "") if self.failed else None
         worst = max(d.relative for d in self.parity.differences)
-        mutants = f"{len(self.score.killed)} of {self.score.total}"
-        return (self.family, self.member, f"{self.against} {self.parity.version}", f"{worst:.1e}",
-                self.why or "holds", mutants)
+        return (family, name, f"{against} {self.parity.version}", f"{worst:.1e}", self.why or "holds",
+                f"{len(self.score.killed)} of {self.score.total}")
 
     @property
     def text(self) -> str:
         """For the terminal."""
-        told = self.score.text if self.score else ""
-        return f"{' · '.join(filter(None, self.row))} · {self.seconds:.1f} s\n{told}\n"
+        told = f"\n{self.score.text}" if self.score else ""
+        row = self.row or (*self.member.key, f"not run: {self.why}")
+        return f"{' · '.join(filter(None, row))} · {self.seconds:.1f} s{told}\n"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -119,96 +134,76 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m zooconv.testing.prove")
     parser.add_argument("what", nargs="*", metavar="FAMILY[/VARIANT]", help="default: of each family its toy, and the "
                         "smallest of its variants")
+    parser.add_argument("--largest", type=float, metavar="MILLIONS", help="every variant of at most so many million "
+                        "parameters, the smallest first")
     parser.add_argument("--all", action="store_true", help="every variant; takes hours, and much memory")
     parser.add_argument("--against", help="one upstream, of all that are installed")
     parser.add_argument("--mutants", type=int, default=12, help="how many for each large member")
-    parser.add_argument("--write", type=Path, help="a page for the outcome, such as docs/proofs.md")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="a page for the outcome, such as docs/proofs.md; "
+                        "what it tells of other members stays")
+    parser.add_argument("--new", action="store_true", help="only those that the page has no row of")
     asked = parser.parse_args(arguments)
+    old = read_page(asked.write)
+    known = [m for m in _members(asked.against) if not asked.what or {m.family.name, f"{m.family.name}/{m.name}"}
+             & {*asked.what}]
+    wanted = [m for m in known if m.size <= (asked.largest or math.inf) * 1e6 and not (asked.new and m.key in old.rows)]
+    every = asked.what or asked.all or asked.largest is not None
+    found: list[Proved] = []
+    walked: list[Family[Any]] = []
+    try:
+        for one in _every(wanted, asked.mutants) if every else _smallest(wanted, asked.mutants):
+            found.append(one)
+            print(one.text, flush=True)
+        about = {word.split("/")[0] for word in asked.what}
+        walked += [f for f in families() if not f.members and (not about or f.name in about)]
+    finally:  # what was found before an interruption is no less true
+        if asked.write:
+            order = [m.key for m in _members()]
+            write_text(asked.write, old.told((one.row for one in found if one.row), walked, order).text)
+    return 1 if any(one.failed for one in found) else 0
+
+
+def _members(against: str | None = None) -> list[Member]:
+    """Every member that could be run, by family, upstream and size; each upstream's toy first."""
     found = []
-    for family in families():
-        for against in [asked.against] if asked.against else installed(family):
-            for one in _members(family, against, asked.what, asked.mutants, everything=asked.all):
-                found.append(one)
-                print(one.text, flush=True)
-    if asked.write:
-        about = {one.family for one in found}
-        write_text(asked.write, page(found, [f for f in families() if f.title in about or not asked.what]))
-    return 0 if all(one.holds for one in found) else 1
+    for family in (one for one in families() if not one.members):
+        for name in installed(family) if family.backbone else ():
+            own = upstream(family, name).toy
+            toy = {"toy": family.toy if own is None else own} if family.toy else {}
+            known = [Member(family, *item, name) for item in family.variants.items()]
+            found += [*(Member(family, *item, name) for item in toy.items()), *sorted(known, key=lambda m: m.size)]
+    return [m for m in found if against in (None, m.against)]
 
 
-def _one(family: Family[Any], name: str, config: Any, against: str, most: int) -> Proved:
+def _every(wanted: list[Member], most: int) -> Iterator[Proved]:
+    for member in sorted(wanted, key=lambda m: m.size):
+        yield _one(member, most)
+
+
+def _smallest(wanted: list[Member], most: int) -> Iterator[Proved]:
+    """Of each family and upstream the toy, and the smallest variant that the upstream can build."""
+    done = set()
+    for member in wanted:
+        pair = member.family.name, member.against
+        if pair not in done:
+            one = _one(member, most)
+            if one.row or member.name == "toy":
+                yield one
+            if one.row and member.name != "toy":
+                done.add(pair)
+
+
+def _one(member: Member, most: int) -> Proved:
     start = perf_counter()
-    size = sum(math.prod(spec.shape) for spec in family.tensors(config))
     try:
         with tempfile.TemporaryDirectory() as folder:
-            parity, faults, score = prove(family, config, against, Path(folder), most=most if size >= SMALL else None)
-    except UsageError as error:
-        return Proved(family.title, name, against, perf_counter() - start, "; ".join([error.what, *error.why]))
+            parity, faults, score = prove(member.family, member.config, member.against, Path(folder),
+                                          most=most if member.size >= SMALL else None)
+    except (UsageError, CheckFailed) as error:
+        return Proved(member, perf_counter() - start, "; ".join([error.what, *error.why]),
+                      failed=isinstance(error, CheckFailed))
     wrong = [*(f"{d.output} differs" for d in parity.apart), *faults, *score.survivors]
-    return Proved(family.title, name, against, perf_counter() - start, "; ".join(wrong[:3]), parity, score)
-
-
-def page(found: Iterable[Proved], walked: Iterable[Family[Any]]) -> str:
-    """The outcome as a page, with the roads of some families."""
-    rows = "\n".join(f"| {' | '.join(one.row)} |" for one in found)
-    return f"""# Proofs
-
-Written by `make prove`, with random weights. [proof.md](proof.md) tells what this means.
-
-## Does it compute the same?
-
-Each member is written as its upstream would write it, converted, certified, and held against the upstream's own module
-in float64; wrong conversions of it, made on purpose, must be caught (all of them for the toys, a random choice for the
-others). The limit is 1e-12.
-
-| family | member | against | largest relative difference | certificate | wrong conversions caught |
-|---|---|---|---|---|---|
-{rows}
-
-## Was a byte lost?
-
-Every dialect into every layout, with a toy. *Exact*: every source tensor that is not dropped comes back from the
-artifact byte for byte; a number: the same but for the changes that stand below the table; `-`: refused.
-{"".join(_roads(family) for family in walked)}"""
-
-
-def _roads(family: Family[Any]) -> str:
-    """A family's table, dialects by layouts."""
-    notes: list[str] = []
-    lines = [f"\n### {family.title}\n", f"| from, to | {' | '.join(layout.name for layout in family.layouts)} |",
-             "|---" * (1 + len(family.layouts)) + "|"]
-    for dialect in family.dialects:
-        with tempfile.TemporaryDirectory() as folder:
-            walked = list(roads(family, dialect, Path(folder)))
-        notes += [one.why for one in walked if one.status in ("changed", "failed") and one.why not in notes]
-        cells = [{"exact": "exact", "refused": "-"}.get(one.status) or f"{one.status}, {1 + notes.index(one.why)}"
-                 for one in walked]
-        lines.append(f"| {dialect.name} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *(f"{n}. {note}" for n, note in enumerate(notes, 1)), *([""] if notes else [])])
-
-
-def _members(family: Family[Any], against: str, what: list[str], most: int, *, everything: bool) -> Iterator[Proved]:
-    """What was asked for; by default the toy that the upstream can build, and the smallest variant that it can."""
-    def size(name: str) -> int:
-        return sum(math.prod(spec.shape) for spec in family.tensors(family.variants[name]))
-
-    meant = not what or any(word.split("/")[0] == family.name for word in what)
-    if not (meant and family.backbone and against in family.upstreams):
-        return
-    own = upstream(family, against).toy
-    toy = {"toy": family.toy if own is None else own} if family.toy else {}
-    known = toy | {name: family.variants[name] for name in sorted(family.variants, key=size)}
-    if what or everything:
-        for name, config in known.items():
-            if everything or family.name in what or f"{family.name}/{name}" in what:
-                yield _one(family, name, config, against, most)
-        return
-    for name, config in known.items():
-        one = _one(family, name, config, against, most)
-        if one.parity is not None or name == "toy":
-            yield one
-        if one.parity is not None and name != "toy":
-            return
+    return Proved(member, perf_counter() - start, "; ".join(wrong[:3]), parity, score, failed=bool(wrong))
 
 
 if __name__ == "__main__":

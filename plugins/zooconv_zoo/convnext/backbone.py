@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from zooconv_zoo.layers import STAGES, DropPath, OutputShape
+from zooconv_zoo.layers import STAGES, DropPath, OutputShape, freeze
 
 from .family import ConvNeXtConfig
 
@@ -74,10 +74,11 @@ class ConvNeXt(nn.Module):
                   enumerate(zip(STAGES, self.dims, strict=True))}
         return {name: shapes[name] for name in self.out_features}
 
-    def freeze(self, stages: int) -> Self:
-        """Let the first `stages` stages, with the downsampling before each, learn nothing."""
-        for part in (*self.downsample_layers[:stages], *self.stages[:stages]):
-            part.requires_grad_(False)
+    def freeze(self, at: int) -> Self:
+        """Let the first parts learn nothing: 1 is the stem, 2 the stem and res2, and so on."""
+        stem, *between = self.downsample_layers
+        first, *stages = self.stages
+        freeze(at, [stem], [first], *zip(between, stages, strict=True))
         return self
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -95,6 +96,6 @@ class ConvNeXt(nn.Module):
         return features | {"pooled": self.norm(features["res5"].mean((2, 3)))}
 
 
-def build(config: ConvNeXtConfig) -> ConvNeXt:
-    """The reference module of a config."""
-    return ConvNeXt(config.depths, config.dims, eps=config.eps)
+def build(config: ConvNeXtConfig, **options: Any) -> ConvNeXt:
+    """The reference module of a config; `options` are those of the class."""
+    return ConvNeXt(config.depths, config.dims, eps=config.eps, **options)

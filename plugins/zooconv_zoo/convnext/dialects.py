@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zooconv import Dialect, drop, flatten, keep, linear, rename, same_as
+from zooconv import Dialect, Files, drop, flatten, keep, linear, rename, same_as
 
 CANONICAL = [
     *keep("downsample_layers.{s}.{i}.{wb}",
@@ -23,7 +23,7 @@ OFFICIAL = Dialect("official", [
 DINOV3 = Dialect("dinov3", [
     *CANONICAL,
     same_as("norms.3.{wb}", "norm.{wb}"),
-])
+], files=Files(key=""))
 
 # huggingface/pytorch-image-models timm/models/convnext.py. atto … nano and _hnf have 1x1 convolutions for mlp.fc;
 # _hnf normalises before pooling (norm_pre), _mlp has a hidden layer in its head.

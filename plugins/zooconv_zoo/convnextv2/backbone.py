@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -52,6 +54,6 @@ class ConvNeXtV2(ConvNeXt):
     block = Block
 
 
-def build(config: ConvNeXtV2Config) -> ConvNeXtV2:
-    """The reference module of a config."""
-    return ConvNeXtV2(config.depths, config.dims)
+def build(config: ConvNeXtV2Config, **options: Any) -> ConvNeXtV2:
+    """The reference module of a config; `options` are those of the class."""
+    return ConvNeXtV2(config.depths, config.dims, **options)

@@ -8,14 +8,14 @@ where they are rounded to bfloat16 (as timm's RotaryEmbeddingDinoV3 says), timm 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
-from zooconv_zoo.layers import OutputShape
+from zooconv_zoo.layers import OutputShape, freeze
 
 from .blocks import Block, angles
 from .family import PATCH, DINOv3Config
@@ -56,12 +56,9 @@ class DINOv3ViT(nn.Module):
         """What `forward` returns, before it does."""
         return dict.fromkeys(self.out_features, OutputShape(self.config.dim, PATCH))
 
-    def freeze(self, blocks: int) -> Self:
-        """Let the patch embedding and the tokens (0), and the first `blocks` blocks, learn nothing."""
-        self.cls_token.requires_grad_(False)
-        self.storage_tokens.requires_grad_(False)
-        for part in (self.patch_embed, *list(self.blocks)[:blocks]):
-            part.requires_grad_(False)
+    def freeze(self, at: int) -> Self:
+        """Let the first parts learn nothing: 1 is patch embedding and tokens, 2 the first block too, and so on."""
+        freeze(at, [self.patch_embed, self.cls_token, self.storage_tokens], *([block] for block in self.blocks))
         return self
 
     def tokens(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -93,6 +90,6 @@ class DINOv3ViT(nn.Module):
         return {name: self.as_map(x, images) for name, x in found.items()} | {"class_token": found["last_feat"][:, 0]}
 
 
-def build(config: DINOv3Config) -> DINOv3ViT:
-    """The reference module of a config."""
-    return DINOv3ViT(config)
+def build(config: DINOv3Config, **options: Any) -> DINOv3ViT:
+    """The reference module of a config; `options` are those of the class."""
+    return DINOv3ViT(config, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from zooconv import Dialect, around_zeros, cat, drop, keep, merge, rename, split
+from zooconv import Dialect, Files, around_zeros, cat, drop, keep, merge, rename, split
 
 from .family import TOY_GATED
 
@@ -39,7 +39,7 @@ OFFICIAL = Dialect("official", [
     drop("blocks.{b}.attn.qkv.bias_mask", "says that keys have no bias"),
     drop("mask_token", "of masked pretraining"),
     drop("local_cls_norm.{wb}", "of local crops, in training alone"),
-])
+], files=Files(key=""))
 
 # A gated perceptron is w3(silu(w1(x)) * w2(x)), a plain one fc2(gelu(fc1(x))). Others use the names of the one for the
 # other, each in a way of its own, so that they have a table for either.

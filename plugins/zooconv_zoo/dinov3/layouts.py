@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from zooconv import Layout, Requires
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from zooconv import Call, Layout, LazyBackbone, Requires
 
 from .dialects import CANONICAL
+from .family import DINOv3Config
 
 CLASS = ("Detectron2 has no class for it (its ViT has no rotary positions, storage tokens or layer scales): "
          "zooconv_zoo.dinov3.backbone.DINOv3ViT is one, in plain torch")
+
+
+def lazily(config: DINOv3Config, _: Mapping[str, object]) -> LazyBackbone:
+    return LazyBackbone(Call("zooconv_zoo.dinov3.backbone:DINOv3ViT",
+                             {"config": Call("zooconv_zoo.dinov3.family:DINOv3Config", asdict(config))}),
+                        free={"drop_path": 0.1}, beside={"model.backbone.in_feature": "last_feat"})
+
 
 LAYOUTS = [
     # every backbone tensor, so that nothing is lost on the way and the way back is complete
@@ -17,6 +28,5 @@ LAYOUTS = [
     # where Detectron2's SimpleFeaturePyramid has its ViT, of whose one map it makes four
     Layout(("vitdet",), mount="backbone.net.", rules=CANONICAL,
            source="facebookresearch/detectron2 detectron2/modeling/backbone/vit.py, SimpleFeaturePyramid",
-           requires=Requires(note=f"{CLASS}; LazyConfig: L(SimpleFeaturePyramid) with net=L(DINOv3ViT) and "
-                                  "in_feature=last_feat, whose own layers start untrained")),
+           requires=Requires(lazy=lazily, note=f"{CLASS}; the pyramid around it starts untrained")),
 ]

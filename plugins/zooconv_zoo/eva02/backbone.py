@@ -7,14 +7,14 @@ and attend within windows in most blocks (ViTDet, arXiv:2203.16527): `class_toke
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
 
-from zooconv_zoo.layers import DropPath, OutputShape
+from zooconv_zoo.layers import DropPath, OutputShape, freeze
 
 from .family import HEAD, EVA02Config
 from .layers import EPS, Attention, SwiGLU, joined, split, turns
@@ -67,12 +67,9 @@ class EVA02(nn.Module):
         """What `forward` returns, before it does."""
         return dict.fromkeys(self.out_features, OutputShape(self.config.embed_dim, self.config.patch))
 
-    def freeze(self, blocks: int) -> Self:
-        """Let the embeddings (0) and the first `blocks` blocks learn nothing."""
-        for part in (self.patch_embed, *list(self.blocks)[:blocks]):
-            part.requires_grad_(False)
-        for name, parameter in self.named_parameters(recurse=False):
-            parameter.requires_grad_(not name)
+    def freeze(self, at: int) -> Self:
+        """Let the first parts learn nothing: 1 is the embeddings, 2 the first block too, and so on."""
+        freeze(at, [self.patch_embed, *self.parameters(recurse=False)], *([block] for block in self.blocks))
         return self
 
     def positions(self, size: tuple[int, int]) -> Tensor:
@@ -120,6 +117,6 @@ class EVA02(nn.Module):
         return maps | {"tokens": self.norm(found[-1]), "pooled": self.norm(mean)}
 
 
-def build(config: EVA02Config) -> EVA02:
-    """The reference module of a config."""
-    return EVA02(config)
+def build(config: EVA02Config, **options: Any) -> EVA02:
+    """The reference module of a config; `options` are those of the class."""
+    return EVA02(config, **options)

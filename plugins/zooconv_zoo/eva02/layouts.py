@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from zooconv import Layout, Requires
+from zooconv import Call, Layout, LazyBackbone, Requires
+from zooconv_zoo.configs import ratio, windowed
 
 from .changes import WITHOUT_CLASS
 from .dialects import BLOCKS, CANONICAL, STEM
-from .family import EVA02Config
+from .family import VARIANTS, EVA02Config
 
 LEFT_OUT = {"norm.{wb}": "this layout has no final norm"}
 
@@ -32,10 +33,29 @@ def strange_to_glee(config: EVA02Config) -> str | None:
     return strange_to_vitdet(config) or (reason if config.grid != 14 else None)
 
 
+def keys(config: EVA02Config) -> Mapping[str, object]:
+    return {"DMBED_DIM": config.embed_dim, "DEPTH": config.depth, "NUM_HEADS": config.heads,
+            "PATCH_SIZE": config.patch}
+
+
 def model(config: EVA02Config) -> Mapping[str, object]:
-    return {"BACKBONE": {"NAME": "D2_EVA02"},
-            "EVA02": {"DMBED_DIM": config.embed_dim, "DEPTH": config.depth, "NUM_HEADS": config.heads,
-                      "PATCH_SIZE": config.patch}}
+    return {"BACKBONE": {"NAME": "D2_EVA02"}, "EVA02": keys(config)}
+
+
+# projects/GLEE/glee/config.py
+DECLARED = {"EVA02": {**keys(VARIANTS["large_patch16_224"]), "PRETRAINED_WEIGHT": None}}
+
+
+def detrexs(config: EVA02Config, _: Mapping[str, object]) -> LazyBackbone:
+    """projects/dino_eva/configs/models/dino_eva_02.py; the class takes int(embed_dim * mlp_ratio)."""
+    return LazyBackbone(
+        Call("detrex.modeling.backbone:EVA02_ViT",
+             {"patch_size": config.patch, "embed_dim": config.embed_dim, "depth": config.depth,
+              "num_heads": config.heads, "mlp_ratio": ratio(config.hidden, config.embed_dim), "use_rel_pos": False,
+              "pretrain_img_size": config.patch * config.grid, "pretrain_use_cls_token": True,
+              "out_feature": "last_feat"}),
+        free={"img_size": 1024, "window_size": 16, "window_block_indexes": windowed(config.depth),
+              "drop_path_rate": 0.1}, formats=("dataloader.train.mapper.image_format",))
 
 
 LAYOUTS = [
@@ -47,14 +67,13 @@ LAYOUTS = [
     Layout(("detrex", "vitdet"), mount="backbone.net.", rules=[*BLOCKS, *STEM],
            source="IDEA-Research/detrex detrex/modeling/backbone/eva_02.py; baaivision/EVA EVA-02/det",
            omit=LEFT_OUT, refuses=strange_to_vitdet, changes=[WITHOUT_CLASS],
-           requires=Requires(note=WITHOUT + "LazyConfig: set embed_dim, depth, num_heads of L(EVA02_ViT), "
-                                  "mlp_ratio=4*2/3, patch_size=16, and pretrain_img_size to 16 times the side of "
-                                  "pos_embed's map; the pyramid and the rotary tables are the module's own")),
+           requires=Requires(lazy=detrexs, note=WITHOUT + "the pyramid around the net and the rotary tables are the "
+                                                          "module's own")),
 
     # GLEE reads MODEL.EVA02.PRETRAINED_WEIGHT into the backbone itself, so that nothing stands before "net."
     Layout(("glee",), mount="net.", rules=[*BLOCKS, *STEM],
            source="FoundationVision/GLEE projects/GLEE/glee/backbone/eva02.py, weights/convert_eva02.py",
            omit=LEFT_OUT, refuses=strange_to_glee, changes=[WITHOUT_CLASS],
-           requires=Requires(model=model, note=WITHOUT + "name the file in MODEL.EVA02.PRETRAINED_WEIGHT, not in "
-                                                         "MODEL.WEIGHTS")),
+           requires=Requires(model=model, declares=DECLARED, weights="EVA02.PRETRAINED_WEIGHT",
+                             note=WITHOUT + "name the file in MODEL.EVA02.PRETRAINED_WEIGHT, not in MODEL.WEIGHTS")),
 ]

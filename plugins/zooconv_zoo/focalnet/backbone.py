@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from zooconv_zoo.layers import STAGES, DropPath, OutputShape
+from zooconv_zoo.layers import STAGES, DropPath, OutputShape, freeze
 
 from .family import FocalNetConfig
 
@@ -125,11 +125,10 @@ class FocalNet(nn.Module):
                   enumerate(zip(STAGES, self.dims, strict=True))}
         return {name: shapes[name] for name in self.out_features}
 
-    def freeze(self, stages: int) -> Self:
-        """Let the first `stages` stages, with the patch embedding before each, learn nothing."""
-        embeddings = [self.patch_embed, *(stage.downsample for stage in self.layers[:-1])]
-        for part in (*embeddings[:stages], *(stage.blocks for stage in self.layers[:stages])):
-            part.requires_grad_(False)
+    def freeze(self, at: int) -> Self:
+        """Let the first parts learn nothing: 1 is the patch embedding, 2 res2 too, 3 res3 and what leads to it."""
+        before = [None, *(stage.downsample for stage in self.layers[:-1])]
+        freeze(at, [self.patch_embed], *zip(before, (stage.blocks for stage in self.layers), strict=True))
         return self
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -144,6 +143,6 @@ class FocalNet(nn.Module):
         return features | {"pooled": self.norm(features["res5"].permute(0, 2, 3, 1)).mean((1, 2))}
 
 
-def build(config: FocalNetConfig) -> FocalNet:
-    """The reference module of a config."""
-    return FocalNet(config)
+def build(config: FocalNetConfig, **options: Any) -> FocalNet:
+    """The reference module of a config; `options` are those of the class."""
+    return FocalNet(config, **options)

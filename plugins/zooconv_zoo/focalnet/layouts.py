@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-from zooconv import Fresh, Layout, Requires
+from zooconv import Call, Fresh, Layout, LazyBackbone, Requires
+from zooconv_zoo.configs import DETREX, STAGES, neck
 
 from .dialects import CANONICAL
 from .family import VARIANTS, FocalNetConfig
@@ -24,9 +25,18 @@ def output_norms(*stages: int) -> Callable[[FocalNetConfig], Iterable[Fresh]]:
 
 
 def named_variant(config: FocalNetConfig) -> dict[str, object]:
-    name = next((name for variant, name in MODELNAMES.items() if VARIANTS[variant] == config), "?")
-    return {"BACKBONE": {"NAME": "D2FocalNet"},
-            "FOCAL": {"modelname": name, "out_features": ["res2", "res3", "res4", "res5"]}}
+    name = next(({"modelname": name} for variant, name in MODELNAMES.items() if VARIANTS[variant] == config), {})
+    return {"BACKBONE": {"NAME": "D2FocalNet"}, "FOCAL": {**name, "out_features": STAGES}}
+
+
+def detrexs(config: FocalNetConfig, _: Mapping[str, object]) -> LazyBackbone:
+    return LazyBackbone(
+        Call("detrex.modeling.backbone:FocalNet",
+             {"embed_dim": config.embed_dim, "depths": config.depths, "focal_levels": config.levels,
+              "focal_windows": config.windows, "use_conv_embed": config.conv_embed, "use_postln": config.post_norm,
+              "use_postln_in_modulation": config.modulation_norm, "use_layerscale": config.layer_scale,
+              "normalize_modulator": config.normalize_modulator, "out_indices": (1, 2, 3)}),
+        free={"drop_path_rate": 0.3}, beside=neck(config.dims[1:]), formats=DETREX)
 
 
 NO_NORM = {"norm.{wb}": "this layout has no final norm"}
@@ -40,9 +50,7 @@ LAYOUTS = [
     Layout(("detrex",), mount="backbone.", rules=CANONICAL,
            source="IDEA-Research/detrex detrex/modeling/backbone/focalnet.py",
            omit=NO_NORM, fresh=output_norms(1, 2, 3),
-           requires=Requires(note="LazyConfig: set embed_dim, depths, focal_levels, focal_windows of L(FocalNet), "
-                                  "out_indices=(1, 2, 3); from large on use_conv_embed, use_postln, use_layerscale; "
-                                  "for large_fl4 normalize_modulator, for huge use_postln_in_modulation")),
+           requires=Requires(lazy=detrexs)),
 
     Layout(("maskdino",), mount="backbone.", rules=CANONICAL,
            source="IDEA-Research/MaskDINO maskdino/modeling/backbone/focal.py",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 from torch.utils.checkpoint import checkpoint
 
-from zooconv_zoo.layers import STAGES, OutputShape
+from zooconv_zoo.layers import STAGES, OutputShape, freeze
 
 from .family import InternImageConfig
 from .layers import Block, norm
@@ -76,10 +76,9 @@ class InternImage(nn.Module):
                   enumerate(zip(STAGES, self.config.dims, strict=True))}
         return {name: shapes[name] for name in self.out_features}
 
-    def freeze(self, stages: int) -> Self:
-        """Let the stem (0) and the first `stages` stages learn nothing."""
-        for part in (self.patch_embed, *list(self.levels)[:stages]):
-            part.requires_grad_(False)
+    def freeze(self, at: int) -> Self:
+        """Let the first parts learn nothing: 1 is the stem, 2 res2 and what leads on from it too, and so on."""
+        freeze(at, [self.patch_embed], *([level] for level in self.levels))
         return self
 
     def outputs(self, images: Tensor) -> dict[str, Tensor]:
@@ -97,6 +96,6 @@ class InternImage(nn.Module):
         return {name: found[name] for name in self.out_features}
 
 
-def build(config: InternImageConfig) -> InternImage:
-    """The reference module of a config."""
-    return InternImage(config)
+def build(config: InternImageConfig, **options: Any) -> InternImage:
+    """The reference module of a config; `options` are those of the class."""
+    return InternImage(config, **options)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from zooconv import Fresh, Layout, Requires
+from zooconv import Call, Fresh, Layout, LazyBackbone, Requires
+from zooconv_zoo.configs import DETREX, neck
 
 from .dialects import CANONICAL
-from .family import InternImageConfig
+from .family import VARIANTS, InternImageConfig
 
 
 def scales(config: InternImageConfig) -> Iterable[Fresh]:
@@ -19,17 +20,37 @@ def scales(config: InternImageConfig) -> Iterable[Fresh]:
             yield from (Fresh(f"levels.{s}.blocks.{b}.gamma{n}", (dim,), 1.0) for n in (1, 2))
 
 
-def model(config: InternImageConfig) -> Mapping[str, object]:
-    return {"BACKBONE": {"NAME": "D2InternImage"},
-            "INTERNIMAGE": {
-                "CHANNELS": config.channels, "DEPTHS": list(config.depths), "GROUPS": list(config.groups),
-                "OFFSET_SCALE": config.offset_scale, "LAYER_SCALE": 1.0 if config.layer_scale else None,
-                "POST_NORM": config.post_norm, "RES_POST_NORM": config.res_post_norm,
-                "DW_KERNEL_SIZE": config.dw_kernel if config.dw_kernel != 3 else None,
-                "LEVEL2_POST_NORM": config.level2_post_norm,
-                "LEVEL2_POST_NORM_BLOCK_IDS": list(config.normed_blocks(2)) or None,
-                "CENTER_FEATURE_SCALE": config.center_feature_scale}}
+def keys(config: InternImageConfig) -> Mapping[str, object]:
+    return {"CHANNELS": config.channels, "DEPTHS": list(config.depths), "GROUPS": list(config.groups),
+            "OFFSET_SCALE": config.offset_scale, "LAYER_SCALE": 1.0 if config.layer_scale else None,
+            "POST_NORM": config.post_norm, "RES_POST_NORM": config.res_post_norm,
+            "DW_KERNEL_SIZE": config.dw_kernel if config.dw_kernel != 3 else None,
+            "LEVEL2_POST_NORM": config.level2_post_norm,
+            "LEVEL2_POST_NORM_BLOCK_IDS": list(config.normed_blocks(2)) or None,
+            "CENTER_FEATURE_SCALE": config.center_feature_scale}
 
+
+def model(config: InternImageConfig) -> Mapping[str, object]:
+    return {"BACKBONE": {"NAME": "D2InternImage"}, "INTERNIMAGE": keys(config)}
+
+
+def detrexs(config: InternImageConfig, _: Mapping[str, object]) -> LazyBackbone:
+    """A tiny one's layer scales are added by this layout, and must be there to be loaded."""
+    scale = None if config.center_feature_scale and not config.layer_scale else 1.0
+    return LazyBackbone(
+        Call("detrex.modeling.backbone:InternImage",
+             {"channels": config.channels, "depths": list(config.depths), "groups": list(config.groups),
+              "mlp_ratio": 4.0, "norm_layer": "LN", "layer_scale": scale, "offset_scale": config.offset_scale,
+              "post_norm": config.post_norm, "dw_kernel_size": config.dw_kernel if config.dw_kernel != 3 else None,
+              "res_post_norm": config.res_post_norm, "level2_post_norm": config.level2_post_norm,
+              "level2_post_norm_block_ids": list(config.normed_blocks(2)) or None,
+              "center_feature_scale": config.center_feature_scale, "out_indices": (1, 2, 3)}),
+        free={"core_op": "DCNv3", "drop_path_rate": 0.0, "with_cp": False},
+        beside=neck(config.dims[1:]), formats=DETREX)
+
+
+# add_glee_config of projects/GLEE/glee/config.py
+DECLARED = {"INTERNIMAGE": {**keys(VARIANTS["large"]), "PRETRAINED_WEIGHT": None}}
 
 MIND = "no weight tells offset_scale: 2.0 for large and xlarge, else 1.0"
 
@@ -41,13 +62,11 @@ LAYOUTS = [
     Layout(("detrex",), mount="backbone.", rules=CANONICAL,
            source="IDEA-Research/detrex detrex/modeling/backbone/internimage.py, projects/dino/configs/"
                   "dino-internimage", fresh=scales,
-           requires=Requires(note=f"LazyConfig: set channels, depths, groups, offset_scale, post_norm of "
-                                  f"L(InternImage); {MIND}; layer_scale=None, dw_kernel_size=5 and what else huge "
-                                  "ones have, for these")),
+           requires=Requires(lazy=detrexs, note=MIND)),
 
     # GLEE reads MODEL.INTERNIMAGE.PRETRAINED_WEIGHT into the backbone itself, so that nothing stands before its names
     Layout(("glee",), mount="", rules=CANONICAL,
            source="FoundationVision/GLEE projects/GLEE/glee/backbone/internimage.py",
-           requires=Requires(model=model, note="name the file in MODEL.INTERNIMAGE.PRETRAINED_WEIGHT, not in "
-                                               "MODEL.WEIGHTS")),
+           requires=Requires(model=model, declares=DECLARED, weights="INTERNIMAGE.PRETRAINED_WEIGHT",
+                             note="name the file in MODEL.INTERNIMAGE.PRETRAINED_WEIGHT, not in MODEL.WEIGHTS")),
 ]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from zooconv_zoo.layers import DropPath, OutputShape
+from zooconv_zoo.layers import DropPath, OutputShape, freeze
 
 from .attention import EPS, Attention, Size
 from .family import Block as Sizes
@@ -111,13 +111,11 @@ class MViT(nn.Module):
         shapes = {STAGES[b.stage]: OutputShape(b.outputs, 2 ** (b.stage + 2)) for b in self.sizes if b.last}
         return {name: shapes[name] for name in self.out_features}
 
-    def freeze(self, stages: int) -> Self:
-        """Let the patch embedding (0) and the first `stages` stages learn nothing."""
-        frozen = [block for block, sizes in zip(self.blocks, self.sizes, strict=True) if sizes.stage < stages]
-        for part in (self.patch_embed, *frozen):
-            part.requires_grad_(False)
-        if self.tokens:
-            self.cls_token.requires_grad_(False)
+    def freeze(self, at: int) -> Self:
+        """Let the first parts learn nothing: 1 is the patch embedding, 2 the blocks of scale2 too, and so on."""
+        blocks = list(zip(self.blocks, self.sizes, strict=True))
+        freeze(at, [self.patch_embed, *self.parameters(recurse=False)],
+               *([block for block, sizes in blocks if sizes.stage == s] for s in range(len(STAGES))))
         return self
 
     def stages(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -164,6 +162,6 @@ def heard(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
             hook.remove()
 
 
-def build(config: MViTConfig) -> MViT:
-    """The reference module of a config."""
-    return MViT(config)
+def build(config: MViTConfig, **options: Any) -> MViT:
+    """The reference module of a config; `options` are those of the class."""
+    return MViT(config, **options)

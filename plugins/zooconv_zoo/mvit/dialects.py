@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zooconv import Dialect, Flat, drop, keep, rename, reshape
+from zooconv import Dialect, Files, Flat, drop, keep, rename, reshape
 
 ATTENTION = keep("blocks.{n}.attn.pool_{p:q|k|v}.weight",
                  "blocks.{n}.attn.norm_{p:q|k|v}.{wb}",
@@ -23,7 +23,7 @@ OFFICIAL = Dialect("official", [
     rename("patch_embed.proj.weight",                "patch_embed.proj.weight", still),
     *CANONICAL[1:],
     drop("head.projection.{wb}", "classifier"),
-])
+], files=Files(key="model_state"))
 
 # huggingface/pytorch-image-models timm/models/mvitv2.py: blocks are numbered stage by stage, and the projection that
 # widens a shortcut is named after where it stands

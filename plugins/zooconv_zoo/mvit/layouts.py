@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import accumulate
 
-from zooconv import Change, Fresh, Layout, Requires
+from zooconv import Call, Change, Fresh, Layout, LazyBackbone, Requires
+from zooconv_zoo.configs import partial_norm
 
 from .dialects import CANONICAL
 from .family import MViTConfig
@@ -40,10 +42,20 @@ def other_than_d2s(config: MViTConfig) -> str | None:
     return None
 
 
-NOTE = ("LazyConfig: L(MViT) with embed_dim=96, num_heads=1, norm_layer=partial(nn.LayerNorm, eps=1e-6), and depth and "
-        "last_block_indexes of tiny: 10, (0, 2, 7, 9), small: 16, (0, 2, 13, 15), or base: 24, (1, 4, 20, 23). It is "
-        "made to compute other features than the classifier: it attends in windows (adaptive_window_size), and pools "
-        "keys twice as much in the last blocks of scale3 and scale4")
+NOTE = ("Detectron2's MViT is made to compute other features than the classifier: it attends in windows "
+        "(adaptive_window_size), and pools keys twice as much in the last blocks of scale3 and scale4")
+
+
+def lazily(config: MViTConfig, _: Mapping[str, object]) -> LazyBackbone:
+    """projects/MViTv2/configs/mask_rcnn_mvitv2_t_3x.py."""
+    return LazyBackbone(
+        Call("detectron2.modeling:MViT",
+             {"img_size": 4 * config.grid, "embed_dim": config.dims[0], "depth": sum(config.depths),
+              "num_heads": config.heads[0], "last_block_indexes": tuple(n - 1 for n in accumulate(config.depths)),
+              "adaptive_kv_stride": config.kv_stride, "residual_pooling": True, "norm_layer": partial_norm(1e-6),
+              "out_features": ("scale2", "scale3", "scale4", "scale5")}),
+        free={"drop_path_rate": 0.2}, beside={"model.backbone.in_features": "${.bottom_up.out_features}"})
+
 
 LAYOUTS = [
     # every backbone tensor, so that nothing is lost on the way and the way back is complete
@@ -54,5 +66,5 @@ LAYOUTS = [
     Layout(("fpn",), mount="backbone.bottom_up.", rules=CANONICAL, source=f"{D2}, under an FPN",
            omit={"norm.{wb}": "this layout has no final norm"}, fresh=output_norms, refuses=other_than_d2s,
            changes=[WITHOUT_CLASS],
-           requires=Requires(note=NOTE)),
+           requires=Requires(lazy=lazily, note=NOTE)),
 ]

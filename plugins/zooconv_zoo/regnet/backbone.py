@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Self
+from typing import Any, Self
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from zooconv_zoo.layers import OutputShape
+from zooconv_zoo.layers import BatchNorm, OutputShape, freeze
 
 from .family import RegNetConfig
 
 STAGES = ("s1", "s2", "s3", "s4")
-
-
-class BatchNorm(nn.BatchNorm2d):
-    """A batch norm that, once its weight is frozen, keeps its statistics while the rest of a model is trained."""
-
-    def train(self, mode: bool = True) -> Self:
-        return super().train(mode and self.weight.requires_grad)
 
 
 def conv(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -115,12 +108,10 @@ class RegNet(nn.Module):
                   enumerate(zip(self.parts(), self.widths, strict=True))}
         return {name: shapes[name] for name in self.out_features}
 
-    def freeze(self, freeze_at: int) -> Self:
+    def freeze(self, at: int) -> Self:
         """Let the first parts learn nothing, statistics included: 1 is the stem, 2 the stem and s1, and so on."""
-        for _, blocks in [*self.parts()][:freeze_at]:
-            for block in blocks:
-                block.requires_grad_(False).eval()
-        return self
+        freeze(at, *(blocks for _, blocks in self.parts()))
+        return self.train(self.training)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         features = self.outputs(x)
@@ -136,7 +127,7 @@ class RegNet(nn.Module):
         return features
 
 
-def build(config: RegNetConfig) -> RegNet:
-    """The reference module of a config."""
+def build(config: RegNetConfig, **options: Any) -> RegNet:
+    """The reference module of a config; `options` are those of the class."""
     return RegNet(config.depths, config.widths, config.group_widths, stem_width=config.stem_width,
-                  se_ratio=config.se_ratio)
+                  se_ratio=config.se_ratio, **options)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zooconv import Dialect, drop, keep, rename
+from zooconv import Dialect, Files, drop, keep, rename
 
 PART = "{p:weight|bias|running_mean|running_var}"  # of a batch norm
 
@@ -38,7 +38,7 @@ PYCLS = Dialect("pycls", [
     counter("s{s}.b{b}.bn"),
     counter("s{s}.b{b}.f.{l:a|b|c}_bn"),
     drop("head.fc.{wb}", "classifier"),
-])
+], files=Files(key="model_state"))
 
 # facebookresearch/vissl vissl/models/trunks/regnet.py on ClassyVision's classy_vision/models/anynet.py: SEER, under
 # classy_state_dict.base_model.model.trunk

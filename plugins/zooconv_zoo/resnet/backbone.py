@@ -4,29 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
+from torch.utils.checkpoint import checkpoint
 
-from zooconv_zoo.layers import OutputShape
+from zooconv_zoo.layers import BatchNorm, OutputShape, freeze
 
 from .family import ResNetConfig
 
 STAGES = ("res2", "res3", "res4", "res5")
-
-
-class BatchNorm(nn.BatchNorm2d):
-    """Batch norm, which can be frozen: then it goes by its running statistics in training, too, and keeps them."""
-
-    frozen = False
-
-    def freeze(self) -> None:
-        self.frozen = True
-        self.eval().requires_grad_(False)
-
-    def train(self, mode: bool = True) -> Self:
-        return super().train(mode and not self.frozen)
 
 
 class Conv(nn.Conv2d):
@@ -98,11 +86,12 @@ class ResNet(nn.Module):
     `forward` takes images (N, 3, H, W) and returns, of stem and res2 … res5, those in `out_features`: res{s} is
     (N, out_channels * 2^(s-2), H/2^s, W/2^s). `stride_in_1x1` says where a bottleneck has its stride, as
     MODEL.RESNETS.STRIDE_IN_1X1 does: in the 3x3 convolution for weights from torchvision, timm and transformers, in the
-    first 1x1 for the original ones of the paper's authors (MSRA).
+    first 1x1 for the original ones of the paper's authors (MSRA). `checkpointing` trades time for memory while training
+    (torch.utils.checkpoint).
     """
 
     def __init__(self, config: ResNetConfig, *, stride_in_1x1: bool = False,
-                 out_features: Sequence[str] = STAGES) -> None:
+                 out_features: Sequence[str] = STAGES, checkpointing: bool = False) -> None:
         super().__init__()
         conv = partial(Conv, group_norm=config.group_norm)
         self.stem = Stem(conv, config.stem_channels, deep=config.deep_stem)
@@ -121,29 +110,22 @@ class ResNet(nn.Module):
                 inputs = outputs
             self.add_module(name, stage)
             self.shapes[name] = OutputShape(outputs, 4 << s)
-        self.out_features = tuple(out_features)
+        self.out_features, self.checkpointing = tuple(out_features), checkpointing
 
     def output_shape(self) -> dict[str, OutputShape]:
         """What `forward` returns, before it does."""
         return {name: self.shapes[name] for name in self.out_features}
 
-    def freeze(self, at: int, *, norms: bool = True) -> Self:
-        """Let the first `at` parts, of which the stem is the first, learn nothing: MODEL.BACKBONE.FREEZE_AT.
-
-        With `norms`, no batch norm of the others learns either: MODEL.RESNETS.NORM: FrozenBN.
-        """
-        for i, part in enumerate(self.children()):
-            if i < at:
-                part.requires_grad_(False)
-            for norm in part.modules():
-                if isinstance(norm, BatchNorm) and (norms or i < at):
-                    norm.freeze()
-        return self
+    def freeze(self, at: int) -> Self:
+        """Let the first parts learn nothing, statistics included: 1 is the stem, 2 the stem and res2, and so on."""
+        freeze(at, *([part] for part in self.children()))
+        return self.train(self.training)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         features: dict[str, Tensor] = {}
         for name, part in self.named_children():
-            x = part(x)
+            for block in [part] if name == "stem" else part.children():
+                x = checkpoint(block, x, use_reentrant=False) if self.checkpointing and self.training else block(x)
             features |= {name: x} if name in self.out_features else {}
             if len(features) == len(self.out_features):
                 break
@@ -157,6 +139,6 @@ class ResNet(nn.Module):
         return features
 
 
-def build(config: ResNetConfig) -> ResNet:
-    """The reference module of a config."""
-    return ResNet(config)
+def build(config: ResNetConfig, **options: Any) -> ResNet:
+    """The reference module of a config; `options` are those of the class."""
+    return ResNet(config, **options)

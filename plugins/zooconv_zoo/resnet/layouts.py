@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from zooconv import Fresh, Layout, Requires, rename
 
+from .configs import FPNS, NOTE, detrexs, requires
 from .dialects import CANONICAL
 from .family import ResNetConfig, tensors
-
-Keys = dict[str, object]
-NOTE = ("STRIDE_IN_1X1 must be what the config beside says (False, but for Detectron's own weights), not its default:"
-        " with the other value the same file loads without a warning, and the features are about 30 % off")
-
-# projects/DeepLab/deeplab/resnet.py, the only builder that has the stem; its default RES5_MULTI_GRID would dilate res5
-DEEP_STEM = {"STEM_TYPE": "deeplab", "RES5_MULTI_GRID": [1, 1, 1]}
-
-
-def keys(builder: str = "", **resnets: object) -> Callable[[ResNetConfig], Keys]:
-    """What build_resnet_backbone reads: detectron2/modeling/backbone/resnet.py."""
-    def model(config: ResNetConfig) -> Keys:
-        usual = "build_resnet_deeplab_backbone" if config.deep_stem else "build_resnet_backbone"
-        return {"BACKBONE": {"NAME": builder or usual},
-                "RESNETS": {"DEPTH": config.layers, "STRIDE_IN_1X1": False, "NUM_GROUPS": config.groups,
-                            "WIDTH_PER_GROUP": config.width_per_group, "RES2_OUT_CHANNELS": config.out_channels,
-                            "STEM_OUT_CHANNELS": config.stem_channels, **(DEEP_STEM if config.deep_stem else {}),
-                            **({"NORM": "GN"} if config.group_norm else {}), **resnets}}
-    return model
-
-
-def c4_keys(config: ResNetConfig) -> Keys:
-    return keys(OUT_FEATURES=["res4"])(config) | {"ROI_HEADS": {"NAME": "Res5ROIHeads"}}
 
 
 def basic_stem(config: ResNetConfig) -> str | None:
@@ -63,19 +41,19 @@ LAYOUTS = [
     # NORM: FrozenBN, Detectron2's default: weight, bias and statistics are buffers, and nothing is counted; or GN.
     # With a deep stem, as projects/DeepLab/deeplab/resnet.py has it
     Layout(("d2", "mask2former", "maskdino", "dimaskdino", "detrex"), mount="backbone.", rules=CANONICAL,
-           source=RESNET, requires=Requires(model=keys(), note=NOTE)),
+           source=RESNET, requires=requires(),
+           projects={"detrex": Requires(lazy=detrexs, note=NOTE)}),
 
     Layout(("fpn",), mount="backbone.bottom_up.", rules=CANONICAL, refuses=basic_stem,
            source="facebookresearch/detectron2 detectron2/modeling/backbone/fpn.py: build_resnet_fpn_backbone",
-           requires=Requires(model=keys("build_resnet_fpn_backbone", OUT_FEATURES=["res2", "res3", "res4", "res5"]),
-                             note=NOTE)),
+           requires=requires("build_resnet_fpn_backbone", FPNS)),
 
     # NORM: BN or SyncBN: nn.BatchNorm2d, which counts its batches
     Layout(("bn",), mount="backbone.", rules=CANONICAL, source=RESNET, fresh=counters, refuses=batch_norms,
-           requires=Requires(model=keys(NORM="BN"), note=f"{NOTE}. NORM may be SyncBN")),
+           requires=requires(NORM="BN")),
 
     # the backbone ends with res4; res5 runs on each region, and stands among the heads
-    Layout(("c4",), mount="", refuses=three_bottlenecks,
+    Layout(("c4",), mount="", refuses=three_bottlenecks, parts=("backbone.", "roi_heads.res5."),
            source=f"{RESNET}, and detectron2/modeling/roi_heads/roi_heads.py: Res5ROIHeads",
            rules=[
                rename("backbone.res{s:2|3|4}.{b}.conv{j}.weight",       "res{s:2|3|4}.{b}.conv{j}.weight"),
@@ -89,5 +67,5 @@ LAYOUTS = [
                rename("roi_heads.res5.{b}.shortcut.weight",             "res5.{b}.shortcut.weight"),
                rename("roi_heads.res5.{b}.shortcut.norm.{bn}",          "res5.{b}.shortcut.norm.{bn}"),
            ],
-           requires=Requires(model=c4_keys, note=NOTE)),
+           requires=requires(lazy=False, keys={"ROI_HEADS": {"NAME": "Res5ROIHeads"}}, OUT_FEATURES=["res4"])),
 ]

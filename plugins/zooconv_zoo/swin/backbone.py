@@ -7,14 +7,14 @@ one window covers the whole map.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 from torch.utils.checkpoint import checkpoint
 
-from zooconv_zoo.layers import STAGES, DropPath, Mlp, OutputShape
+from zooconv_zoo.layers import STAGES, DropPath, Mlp, OutputShape, freeze
 
 from .family import SwinConfig
 
@@ -177,10 +177,9 @@ class Swin(nn.Module):
                   for s, (name, dim) in enumerate(zip(STAGES, self.dims, strict=False))}
         return {name: shapes[name] for name in self.out_features}
 
-    def freeze(self, stages: int) -> Self:
-        """Let the patch embedding (0) and the first `stages` stages learn nothing."""
-        for part in (self.patch_embed, *list(self.layers)[:stages]):
-            part.requires_grad_(False)
+    def freeze(self, at: int) -> Self:
+        """Let the first parts learn nothing: 1 is the embeddings, 2 res2 and what leads on from it too, and so on."""
+        freeze(at, [self.patch_embed, self.absolute_pos_embed], *([layer] for layer in self.layers))
         return self
 
     def stages(self, images: Tensor) -> dict[str, Tensor]:
@@ -207,6 +206,6 @@ class Swin(nn.Module):
         return {n: f.permute(0, 3, 1, 2) for n, f in found.items()} | {"pooled": self.norm(last).mean((1, 2))}
 
 
-def build(config: SwinConfig) -> Swin:
-    """The reference module of a config."""
-    return Swin(config.embed_dim, config.depths, config.heads, config.window, positions=config.positions)
+def build(config: SwinConfig, **options: Any) -> Swin:
+    """The reference module of a config; `options` are those of the class."""
+    return Swin(config.embed_dim, config.depths, config.heads, config.window, positions=config.positions, **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zooconv import Dialect, cat, drop, grid, keep, merge, rename, square, unfold_order
+from zooconv import Dialect, Files, cat, drop, grid, keep, merge, rename, square, unfold_order
 
 from .family import INDEX, POSITIONS
 
@@ -19,6 +19,8 @@ CANONICAL = [
           "norm.{wb}",
           INDEX),
 ]
+
+WITHOUT_INDEX = Files("safetensors", "", derived=False)  # since versions 0.9 and 5, it is no part of the state dict
 
 # microsoft/Swin-Transformer models/swin_transformer.py; timm's own names before version 0.9. SimMIM's files have a
 # mask token besides, under "encoder."
@@ -46,7 +48,7 @@ TIMM = Dialect("timm", [
     rename("layers.{s+1}.downsample.norm.{wb}",        "layers.{s}.downsample.norm.{wb}"),
     drop("layers.{s}.blocks.{b}.attn_mask", "follows from the size of the image"),
     drop("head.fc.{wb}", "classifier"),
-])
+], files=WITHOUT_INDEX)
 
 # huggingface/transformers models/swin/modeling_swin.py, as files on the hub have it: SwinModel bare,
 # SwinForImageClassification under "swin."
@@ -91,7 +93,7 @@ TRANSFORMERS_5 = Dialect("transformers-5", [
     rename("layernorm.{wb}",                                              "norm.{wb}"),
     drop("classifier.{wb}", "classifier"),
     drop("embeddings.mask_token", "of masked pretraining"),
-])
+], files=WITHOUT_INDEX)
 
 # pytorch/vision torchvision/models/swin_transformer.py: stages at odd indices of `features`, merging at even ones
 TORCHVISION = Dialect("torchvision", [

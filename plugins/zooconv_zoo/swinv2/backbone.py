@@ -112,6 +112,6 @@ class SwinV2(Swin):
         return PatchMergingV2(dim)
 
 
-def build(config: SwinV2Config) -> SwinV2:
-    """The reference module of a config."""
-    return SwinV2(config.embed_dim, config.depths, config.heads, config.window)
+def build(config: SwinV2Config, **options: Any) -> SwinV2:
+    """The reference module of a config; `options` are those of the class."""
+    return SwinV2(config.embed_dim, config.depths, config.heads, config.window, **options)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention, silu
 from torch.utils.checkpoint import checkpoint
 
-from zooconv_zoo.layers import DropPath, OutputShape
+from zooconv_zoo.layers import DropPath, OutputShape, freeze
 
 from .family import ViTConfig
 
@@ -130,13 +130,10 @@ class ViT(nn.Module):
         """What `forward` returns, before it does."""
         return dict.fromkeys(self.out_features, OutputShape(self.config.dim, self.config.patch))
 
-    def freeze(self, blocks: int) -> Self:
-        """Let the patches, the tokens, their positions and the first `blocks` blocks learn nothing."""
-        for part in (self.patch_embed, self.norm_pre, *self.blocks[:blocks]):
-            part.requires_grad_(False)
-        for token in (self.cls_token, self.pos_embed, self.register_tokens):
-            if token is not None:
-                token.requires_grad_(False)
+    def freeze(self, at: int) -> Self:
+        """Let the first parts learn nothing: 1 is all that makes the tokens, 2 the first block too, and so on."""
+        freeze(at, [self.patch_embed, self.norm_pre, *self.parameters(recurse=False)],
+               *([block] for block in self.blocks))
         return self
 
     def embed(self, images: Tensor) -> Tensor:
@@ -183,6 +180,6 @@ def told(depth: int) -> list[int]:
     return list(range(depth - 1, -1, -max(depth // 4, 1)))[:4][::-1]
 
 
-def build(config: ViTConfig) -> ViT:
-    """The reference module of a config."""
-    return ViT(config)
+def build(config: ViTConfig, **options: Any) -> ViT:
+    """The reference module of a config; `options` are those of the class."""
+    return ViT(config, **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zooconv import Dialect, cat, drop, keep, merge, rename, reshape
+from zooconv import Dialect, Files, cat, drop, keep, merge, rename, reshape
 
 from .members import TOY_CLIP, TOY_DINOV2, TOY_SWIGLU
 
@@ -77,7 +77,7 @@ OFFICIAL = Dialect("official", [
     drop("decoder_blocks.{b}.norm{n}.{wb}", "decoder of masked pretraining"),
     drop("decoder_blocks.{b}.{d:attn.qkv|attn.proj|mlp.fc1|mlp.fc2}.{wb}", "decoder of masked pretraining"),
     *CLASSIFIER,
-])
+], files=Files(key=""))
 
 # dinov2/models/vision_transformer.py: BlockChunk, as its training leaves it, under "teacher.backbone.": blocks stand in
 # chunks (block_chunks: at most 4 in dinov2/configs), but keep the numbers that they have in all
@@ -86,7 +86,7 @@ CHUNKS = Dialect("dinov2-chunks", [
       for name in (*BLOCK, "blocks.{b}.mlp.fc{n}.{wb}", "blocks.{b}.mlp.w{n:12|3}.{wb}")),
     *keep("patch_embed.proj.{wb}", "cls_token", "pos_embed", "register_tokens", "norm.{wb}"),
     MASK,
-], toy=TOY_DINOV2)
+], toy=TOY_DINOV2, files=Files(key="teacher"))
 
 # huggingface/transformers models/vit/modeling_vit.py and vit_mae/modeling_vit_mae.py, as files on the hub have it:
 # bare, or under "vit.", the decoder of ViTMAEForPreTraining beside it. facebook/deit-* without distillation are ViTs.
@@ -189,7 +189,7 @@ OPENAI = Dialect("openai", [
     rename("transformer.resblocks.{b}.mlp.c_proj.{wb}",     "blocks.{b}.mlp.fc2.{wb}"),
     rename("ln_post.{wb}",                                  "norm.{wb}"),
     drop("proj", "projection to where images and texts meet"),
-], toy=TOY_CLIP)
+], toy=TOY_CLIP, files=Files(key=""))
 
 # pytorch/vision torchvision/models/vision_transformer.py; perceptrons of files before version 0.13 have linear_1 and 2
 TORCHVISION = Dialect("torchvision", [

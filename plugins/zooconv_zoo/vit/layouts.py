@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from zooconv import Fresh, Layout, Requires
+from zooconv import Call, Fresh, Layout, LazyBackbone, Requires
+from zooconv_zoo.configs import STAGES, partial_norm, ratio, windowed
 
 from .changes import FOLDED, PATCHES_ALONE
 from .dialects import CANONICAL
@@ -21,7 +22,7 @@ NOTE = ("keeps the class token, the layer scales and the final norm, which Detec
 
 def devit_types(config: ViTConfig) -> dict[str, object]:
     return {"BACKBONE": {"NAME": "build_dino_v2_vit",
-                         "TYPE": next((name for name, known in DEVIT.items() if known == config), "?")}}
+                         "TYPE": next(name for name, known in DEVIT.items() if known == config)}}
 
 
 def not_devits(config: ViTConfig) -> str | None:
@@ -45,13 +46,20 @@ def not_vitdets(config: ViTConfig) -> str | None:
     return None if config.qkv_bias else "without biases of queries, keys and values it is not known again"
 
 
-def vitdet_arguments(config: ViTConfig) -> str:
-    """What L(ViT)(…) must be given; detectron2/modeling/backbone/vit.py."""
-    return (f"LazyConfig: L(ViT)(patch_size={config.patch}, embed_dim={config.dim}, depth={config.depth}, "
-            f"num_heads={config.heads}, mlp_ratio={config.hidden / config.dim:g}, "
-            f"pretrain_img_size={config.patch * config.grid}, pretrain_use_cls_token={config.pos_prefix == 1}, …). "
-            "Relative positions (rel_pos_h, rel_pos_w) and the pyramid (simfp_2 …) are not in the file and start anew: "
-            "Detectron2 names them, and that is right")
+def vitdet(config: ViTConfig, _: Mapping[str, object]) -> LazyBackbone:
+    """detectron2/modeling/backbone/vit.py; the rest is configs/common/models/mask_rcnn_vitdet.py's."""
+    return LazyBackbone(
+        Call("detectron2.modeling:ViT",
+             {"patch_size": config.patch, "embed_dim": config.dim, "depth": config.depth, "num_heads": config.heads,
+              "mlp_ratio": ratio(config.hidden, config.dim), "qkv_bias": config.qkv_bias,
+              "norm_layer": partial_norm(1e-6), "pretrain_img_size": config.patch * config.grid,
+              "pretrain_use_cls_token": config.pos_prefix == 1, "out_feature": "last_feat"}),
+        free={"img_size": 1024, "window_size": 14, "window_block_indexes": windowed(config.depth),
+              "residual_block_indexes": [], "use_rel_pos": True, "drop_path_rate": 0.1})
+
+
+ANEW = ("relative positions (rel_pos_h, rel_pos_w) and the pyramid (simfp_2 …) are not in the file and start anew: "
+        "Detectron2 names them, and that is right")
 
 
 WINDOWED = {0, 1, 3, 4, 6, 7, 9, 10}  # UNINEXT's blocks that attend within windows of 14, whatever the depth
@@ -77,7 +85,7 @@ def not_uninexts(config: ViTConfig) -> str | None:
 
 
 def uninext_keys(config: ViTConfig) -> dict[str, object]:
-    return {"BACKBONE": {"NAME": "D2ViT"}, "VIT": {"NAME": UNINEXT.get(config.dim, "?")}}
+    return {"BACKBONE": {"NAME": "D2ViT"}, "VIT": {"NAME": UNINEXT[config.dim], "OUT_FEATURES": STAGES[1:]}}
 
 
 LAYOUTS = [
@@ -86,14 +94,16 @@ LAYOUTS = [
            requires=Requires(note=NOTE)),
 
     Layout(("vitdet",), mount="backbone.net.", rules=CANONICAL, refuses=not_vitdets, changes=[FOLDED, PATCHES_ALONE],
+           carries={"blocks.{b}.attn.rel_pos_{a:h|w}": 0},  # for windows, and images, of any size
            source="facebookresearch/detectron2 detectron2/modeling/backbone/vit.py, in a SimpleFeaturePyramid",
-           requires=Requires(note=vitdet_arguments)),
+           requires=Requires(lazy=vitdet, note=ANEW)),
 
     Layout(("uninext-vit",), mount="detr.detr.backbone.0.backbone.", rules=CANONICAL, refuses=not_uninexts,
            changes=[FOLDED, PATCHES_ALONE], fresh=relative_positions,
            source="MasterBin-IIAU/UNINEXT projects/UNINEXT/uninext/backbone/vit.py",
-           requires=Requires(model=uninext_keys, note="fpn1, which makes its finest map, is not in the file and starts "
-                                                      "anew")),
+           requires=Requires(model=uninext_keys,
+                             declares={"VIT": {"NAME": "ViT-Base", "OUT_FEATURES": STAGES[1:]}},
+                             note="fpn1, which makes its finest map, is not in the file and starts anew")),
 
     Layout(("devit",), mount="backbone.", rules=CANONICAL, refuses=not_devits, fresh=mask_token,
            source="mlzxy/devit lib/dinov2/vit.py",

@@ -1,11 +1,5 @@
-"""Reader of pickles (`.pkl`) of numpy arrays, as Detectron, Detectron2 and Caffe2 publish weights: nothing is run.
+"""How numpy pickles arrays: as calls with a string of bytes, read here as data.
 
-    {"model": {"stem.conv1.weight": array, …}, "__author__": …}      Detectron2
-    {"blobs": {"conv1_w": array, …}, "cfg": …}, or the blobs alone   Detectron, Caffe2
-
-An array is a call in a pickle, and its elements are a string of bytes beside it: such a string is not read, but pointed
-at. Where the pickle spells it otherwise (protocol 2 of Python 3 as text, short strings), the bytes are held in memory.
-A torch tensor that was pickled as such (Mask2Former's tools do so) is read likewise: its storage is a string of bytes.
 What is no plain array of numbers (objects, big-endian numbers, records) is told apart, and refused if it is asked for.
 
 Format: numpy/_core/src/multiarray/methods.c (array_reduce, array_setstate), numpy/_core/numeric.py (_frombuffer).
@@ -14,15 +8,14 @@ Format: numpy/_core/src/multiarray/methods.c (array_reduce, array_setstate), num
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 from zooconv.checkpoint import pickle_vm
-from zooconv.checkpoint.container import MAX_WRAPPERS
-from zooconv.checkpoint.pickle_vm import Global, Instance, Mapped, Window, whole
-from zooconv.checkpoint.torch_legacy import read_legacy_at
-from zooconv.checkpoint.torch_zip import MAX_RANK, Rebuilder, Unsupported, describe
+from zooconv.checkpoint.pickle_vm import Global, Instance, Mapped, whole
+from zooconv.checkpoint.torch_tensor import MAX_RANK, Unsupported
 from zooconv.errors import UnsafeFile
-from zooconv.files import HeldFile, InputFile, Record
+from zooconv.files import InputFile, Record
 from zooconv.tensor import LazyTensor, contiguous_strides, is_dense, nbytes, shape_text
 
 # numpy before version 2 says numpy.core
@@ -32,60 +25,19 @@ _DTYPES = {"b1": "BOOL", "u1": "U8", "i1": "I8", "u2": "U16", "i2": "I16", "u4":
            "i8": "I64", "f2": "F16", "f4": "F32", "f8": "F64"}
 
 
-class Span(NamedTuple):
-    """Where a string of bytes lies in the file."""
+class Arrays:
+    """Interprets the calls by which numpy pickles arrays; all others stay inert.
 
-    offset: int
-    size: int
-
-
-class Text:
-    """A string of bytes that a pickle spells as text: a character a byte."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-
-def read_numpy_pickle(file: InputFile) -> Any:
-    """The object that the file holds: plain data, with LazyTensor where numpy would have an array.
-
-    Raises UnsafeFile where the pickle is malformed, asks to run something, or an array contradicts itself.
+    `place` says where an array's string of bytes can be read: the file, the offset and the size.
     """
-    arrays = _Arrays(file)
-    tree = pickle_vm.load(Window(file), call=arrays.call, place=Span)
-    try:
-        return arrays.in_tree(tree, MAX_WRAPPERS + 1)
-    except RecursionError:  # of a message about something that nests deeply
-        raise UnsafeFile("an array of the pickle is described by something that nests without end") from None
 
-
-class _Arrays:
-    """Interprets the calls by which numpy pickles arrays; all others stay inert."""
-
-    def __init__(self, file: InputFile) -> None:
-        self.file = file
-        self.held = HeldFile(file.path)
-        self.torch = Rebuilder(file, {})
-        self.strings: dict[int, tuple[Any, int, int]] = {}  # those that are held, by identity, with offset and size
+    def __init__(self, place: Callable[[Any], tuple[InputFile, int, int]]) -> None:
+        self.place = place
         self.made: dict[int, Any] = {}  # what became of an array or a mapping, by its identity
 
     def call(self, call: Global, args: tuple[Any, ...]) -> Any:
-        """The calls that an array needs, read as data."""
-        if call.name == "_codecs.encode" and len(args) == 2 and args[1] == "latin1":
-            return Text(args[0])
-        if call.name in ("__builtin__.bytes", "builtins.bytes") and not args:
-            return b""
-        if _FROM_BUFFER.fullmatch(call.name):
-            return self.tensor(*args)
-        if call.name == "torch.storage._load_from_bytes" and len(args) == 1:
-            return self.storage(args[0])
-        return self.torch.call(call, args)
-
-    def storage(self, data: Any) -> Any:
-        """The storage of a torch tensor that was pickled without torch.save: a file of torch's within the file."""
-        file, offset, size = self.place(data)
-        made, _ = read_legacy_at(file, offset, offset + size)
-        return made
+        """What a call makes: an array that is made whole at once, since protocol 5; an inert record of any other."""
+        return self.tensor(*args) if _FROM_BUFFER.fullmatch(call.name) else pickle_vm.inert(call, args)
 
     def in_tree(self, tree: Any, depth: int) -> Any:
         """A tree of mappings with its arrays as tensors; each array, and each mapping, is looked at once.
@@ -133,16 +85,6 @@ class _Arrays:
         return LazyTensor(known, turned, file, offset, Record("an array", offset, size),
                           None if is_dense(turned, strides) else strides)
 
-    def place(self, data: Any) -> tuple[InputFile, int, int]:
-        """Where the bytes of an array can be read: in the file, or among those that are held."""
-        if isinstance(data, Span):
-            return self.file, data.offset, data.size
-        if id(data) not in self.strings:
-            plain = _bytes(data)
-            self.strings[id(data)] = data, self.held.put(plain), len(plain)
-        _, offset, size = self.strings[id(data)]
-        return self.held, offset, size
-
 
 def _layout(shape: tuple[int, ...], order: Any, axes: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The shape in which an array's bytes are in C order, and which of its axes the array's are."""
@@ -166,14 +108,3 @@ def _known(dtype: Any) -> str | Unsupported:
     plain = isinstance(state, tuple) and len(state) >= 5 and state[2:5] == (None, None, None)
     known = _DTYPES.get(str(code)) if plain and state[1] in ("<", "|") else None
     return known or Unsupported(f"a numpy array of dtype {state[1] if plain else ''}{code!s:.20}")
-
-
-def _bytes(data: Any) -> bytes:
-    """A string of bytes that does not lie in the file as such: short, of Python 2, or of Python 3 in protocol 2."""
-    text = data.text if isinstance(data, Text) else data
-    if isinstance(text, bytes):
-        return text
-    try:
-        return str.encode(text, "latin-1")
-    except (TypeError, UnicodeEncodeError):
-        raise UnsafeFile(f"the elements of an array are {describe(text)}, not bytes") from None

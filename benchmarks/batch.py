@@ -1,0 +1,229 @@
+"""`make bench-batch`: what batches cost, as ratios of runs that take turns, written to benchmarks/batch.md.
+
+Every contender is a process of its own, and what is measured begins with its second model: start-up is told apart. The
+yardstick is the same work in one process that is kept on one core, one model after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from statistics import median
+from threading import Event, Thread
+from time import perf_counter
+from typing import Self
+
+HERE = Path(__file__).parent
+DATA = HERE / "data"
+RUNS = int(os.environ.get("RUNS", "3"))
+LARGE, TINY, WORKERS = 20, int(os.environ.get("TINY", "1000")), 2
+
+
+# -- contenders, each in a process of its own ------------------------------------------------------------------------
+
+
+def steady(ends: list[tuple[float, float]], workers: int) -> dict[str, float]:
+    """Seconds a model, by the clock and of processors, from the moment at which every worker has done one."""
+    first, last, count = ends[workers - 1], ends[-1], len(ends) - workers
+    return {"each": (last[0] - first[0]) / count, "cpu": (last[1] - first[1]) / count}
+
+
+def now() -> tuple[float, float]:
+    """The clock, and the processor time of this process and all its children."""
+    import psutil
+
+    me, spent = psutil.Process(), 0.0
+    for process in [me, *me.children(recursive=True)]:
+        with suppress(psutil.Error):
+            spent += sum(process.cpu_times()[:2])
+    return perf_counter(), spent
+
+
+def one_by_one(folder: str) -> dict[str, float]:
+    """The road itself, on one core: no workers, no registry."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    from zooconv.load_check import OwnTorch
+    from zooconv.names import local
+    from zooconv.options import Options
+    from zooconv.pipeline import make
+    from zooconv.registry import Registry
+
+    out, ends, torch = Path(folder, "out"), [], OwnTorch()
+    paths = sorted(Path(folder).glob("*.pth"))
+    for path in paths:
+        make(local(path), Options(output=out, registry=out / "registry.json"), torch=torch,
+             registry=Registry(out / "registry.json", {}))
+        ends.append(now() if len(ends) + 1 in (1, len(paths)) else (perf_counter(), 0.0))
+    return steady(ends, 1)
+
+
+def batch(folder: str, engine: str) -> dict[str, float]:
+    """A whole batch, registry included."""
+    from zooconv.batch.events import Ended, Finished
+    from zooconv.batch.plan import Batch
+    from zooconv.batch.run import run_batch
+    from zooconv.batch.select import select
+    from zooconv.options import Options
+
+    start, ends = perf_counter(), []
+    out = Path(folder, "out")
+    names = [str(path) for path in sorted(Path(folder).glob("*.pth"))]
+    options = Options(output=out, registry=out / "registry.json")
+
+    def watch(event: object) -> None:
+        if isinstance(event, Finished | Ended):
+            counted = len(ends) + 1 in (WORKERS, len(names), len(names) + 1)  # looking at every process takes a while
+            ends.append(now() if counted else (perf_counter(), 0.0))
+            memory.counts = len(ends) >= WORKERS
+
+    with Peak() as memory:
+        result = run_batch(Batch(select(names), options, engine=engine, jobs=WORKERS), watch)
+    assert result.ok
+    recorded = steady([*ends[:-2], ends[-1]], WORKERS)
+    return {**steady(ends[:-1], WORKERS), "recorded": recorded["each"], "first": ends[0][0] - start,
+            "peak": memory.most}
+
+
+class Peak:
+    """The most memory of this process and all its children, shared pages shared out (PSS), in MiB.
+
+    It counts once all workers are there: a look takes a while, and would see what a fork shares out twice.
+    """
+
+    counts = False
+
+    def __enter__(self) -> Self:
+        self.most, self.over = 0.0, Event()
+        self.thread = Thread(target=self.look)
+        self.thread.start()
+        return self
+
+    def look(self) -> None:
+        import psutil
+
+        me = psutil.Process()
+        while not self.over.wait(0.3):
+            total = 0
+            for process in [me, *me.children(recursive=True)]:
+                try:
+                    total += process.memory_full_info().pss
+                except psutil.Error:
+                    continue
+            if self.counts:
+                self.most = max(self.most, total / 2**20)
+
+    def __exit__(self, *error: object) -> None:
+        self.over.set()
+        self.thread.join()
+
+
+def torch_alone() -> dict[str, float]:
+    """What torch costs: this process with it, less this process without it."""
+    import psutil
+
+    import zooconv.batch.preload  # noqa: F401
+
+    before = psutil.Process().memory_full_info().pss
+    import torch  # noqa: F401
+
+    return {"base": before / 2**20, "torch": (psutil.Process().memory_full_info().pss - before) / 2**20}
+
+
+# -- the page --------------------------------------------------------------------------------------------------------
+
+
+def run(*arguments: object) -> dict[str, float]:
+    folder = DATA / str(arguments[1]) if len(arguments) > 1 else DATA
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    (folder / "out").mkdir(parents=True)
+    os.sync()
+    command = [sys.executable, __file__, *map(str, arguments)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | {
+        "OPENBLAS_NUM_THREADS": "1", "DATA": str(DATA)})
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def files() -> None:
+    """Twenty models of 105 MB, apart on the disk; a thousand tiny ones that are links to one."""
+    from data import SIZES, random_file
+    from zooconv_zoo.convnext import FAMILY
+
+    for folder, config, count in (("large", SIZES["105"], LARGE), ("tiny", FAMILY.toy, TINY)):
+        (DATA / folder).mkdir(parents=True, exist_ok=True)
+        first = DATA / folder / "m0000.pth"
+        if not first.exists():
+            random_file(first, config)
+        for i in range(1, count):
+            path = DATA / folder / f"m{i:04}.pth"
+            if not path.exists():
+                shutil.copyfile(first, path) if folder == "large" else os.link(first, path)
+
+
+def verdict(value: float, goal: float, *, least: bool = False) -> str:
+    met = value >= goal if least else value <= goal
+    return "met" if met else f"missed by {abs(value / goal - 1):.0%}"
+
+
+def main() -> None:
+    files()
+    seen: dict[str, list[dict[str, float]]] = {"one": [], "local": [], "dask": []}
+    for _ in range(RUNS):
+        seen["one"].append(run("one", "large"))
+        seen["local"].append(run("batch", "large", "local"))
+        seen["dask"].append(run("batch", "large", "dask"))
+    tiny, tiny_alone, torch = run("batch", "tiny", "local"), run("one", "tiny"), run("torch")
+
+    def turns(a: str, b: str) -> float:
+        return median(x["each"] / y["each"] for x, y in zip(seen[a], seen[b], strict=True))
+
+    def of(name: str, key: str) -> float:
+        return median(r[key] for r in seen[name])
+
+    rate, dask = turns("one", "local") / WORKERS, turns("dask", "local")
+    overhead, work = (tiny["recorded"] - tiny_alone["each"] / WORKERS) * 1000, (tiny["cpu"] - tiny_alone["cpu"]) * 1000
+    processors = median(x["cpu"] / y["cpu"] for x, y in zip(seen["local"], seen["one"], strict=True))
+    room = WORKERS * 64 + torch["base"] + torch["torch"]
+    most = max(r["peak"] for r in seen["local"])
+    first = f"{of('local', 'first'):.1f} s; Dask {of('dask', 'first'):.1f} s"
+    parts = f"{tiny['recorded'] * 1000:.0f} ms a model; alone {tiny_alone['each'] * 1000:.0f} ms on one core"
+    spent = f"{tiny['cpu'] * 1000:.0f} ms a model; alone {tiny_alone['cpu'] * 1000:.0f} ms"
+    rows = [
+        (f"{LARGE} models of 105 MB, {WORKERS} workers", f"{of('local', 'each') * 1000:.0f} ms a model",
+         f"{rate:.2f} × {WORKERS} × one core ({of('one', 'each') * 1000:.0f} ms)", "≥ 0.9 ×",
+         verdict(rate, 0.9, least=True)),
+        ("processor time of the same", f"{of('local', 'cpu') * 1000:.0f} ms a model",
+         f"{processors:.2f} × one core ({of('one', 'cpu') * 1000:.0f} ms)", "≤ 1.1 ×", verdict(processors, 1.1)),
+        ("the models of 105 MB with Dask on this machine", f"{of('dask', 'each') * 1000:.0f} ms a model",
+         f"{dask:.2f} × local workers", "≤ 1.15 ×", verdict(dask, 1.15)),
+        ("until the first model is there", first, "", "", ""),
+        (f"{TINY:,} tiny models: what a batch adds to each", f"{overhead:.1f} ms", parts, "≤ 15 ms",
+         verdict(overhead, 15)),
+        ("the same in processor time", f"{work:.1f} ms", spent, "≤ 15 ms", verdict(work, 15)),
+        ("peak memory of the batch, all processes", f"{most:.0f} MiB",
+         f"of it torch {torch['torch']:.0f} MiB, Python and the tables {torch['base']:.0f} MiB",
+         f"≤ {WORKERS} × 64 MiB + those", verdict(most, room)),
+    ]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    machine = (f"{os.cpu_count()} cores, {platform.machine()}, Linux, Python {platform.python_version()}, a load of "
+               f"{os.getloadavg()[1]:.0f} over five minutes")
+    template = (HERE / "batch.template.md").read_text(encoding="utf-8")
+    text = template.format(machine=machine, runs=RUNS, table=table)
+    (HERE / "batch.md").write_text(text, encoding="utf-8")
+    print(text)
+    if "--keep" not in sys.argv:
+        shutil.rmtree(DATA)
+
+
+if __name__ == "__main__":
+    arguments = [a for a in sys.argv[1:] if a != "--keep"]
+    if not arguments:
+        main()
+    else:
+        contender = {"one": one_by_one, "batch": batch, "torch": torch_alone}[arguments[0]]
+        print(json.dumps(contender(*[str(DATA / a) if a in ("large", "tiny") else a for a in arguments[1:]])))

@@ -1,0 +1,1 @@
+"""Many models: selected, planned, run by an engine, recorded in groups; nothing is lost when somebody is killed."""
