@@ -89,8 +89,18 @@ def test_all_typos_are_told_at_once(tmp_path):
 
 def test_shards_share_out_all_models_and_no_model_twice():
     shares = [names_of(select(everything=True, shard=f"{i}/7")) for i in range(1, 8)]
-    assert sorted(name for share in shares for name in share) == sorted(m.name for m in zoo().models)
+    assert sorted(name for share in shares for name in share) == sorted(m.name for m in zoo().models if m.repo)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_what_a_pattern_means_and_no_hub_has_is_left_out_and_told():
+    told = []
+    found = names_of(select(["gcvit_*", "convnext_tiny_22k"], say=told.append))
+    assert found == ["convnext_tiny_22k"]
+    assert len(told) == 1
+    assert told[0].startswith("left out, because no hub has them: gcvit_base.in1k, ")
+    with pytest.raises(UsageError, match="cannot be fetched"):  # by its very name it is refused
+        select(["gcvit_base.in1k"])
 
 
 @pytest.mark.parametrize("shard", ["0/4", "5/4", "1/0", "1", "a/b"])
@@ -256,7 +266,7 @@ def test_what_was_asked_otherwise_is_made_anew(hub, options):
 def test_other_rules_make_an_artifact_anew(hub, monkeypatch):
     run_batch(batch(NAMES[:1]))
     layout = FAMILY.layout("d2")
-    monkeypatch.setattr("zooconv.batch.current.chosen_layout", lambda family, name: replace(layout, mount="other."))
+    monkeypatch.setattr("zooconv.pipeline.chosen_layout", lambda family, name: replace(layout, mount="other."))
     assert statuses(run_batch(batch(NAMES[:1], resume=True))) == {NAMES[0]: "converted"}
 
 
@@ -395,3 +405,9 @@ def test_what_a_killed_driver_left_in_a_store_is_recorded_by_the_next(hub, work)
     assert not (work / "store" / "registry.json").exists()
     assert sorted(store.settled().records) == sorted(f"{name}/d2" for name in NAMES[:2])
     assert not (work / "store" / ".zooconv").exists()
+
+
+def test_a_list_may_hold_addresses_with_their_digests(work):
+    (work / "list.txt").write_text("# of my own\nhttps://example.org/x.pth#sha256=0123456789  # a release\n")
+    (source,) = select(lists=[work / "list.txt"])
+    assert (source.url, source.sha256) == ("https://example.org/x.pth", "0123456789")

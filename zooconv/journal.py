@@ -59,7 +59,7 @@ def read_note(path: Path) -> Note | None:
 
 @contextmanager
 def noted(place: Place, record: Record, texts: Mapping[str, str]) -> Iterator[None]:
-    """Leave a note for the block that gives the artifact its name; take it away if that fails.
+    """Leave a note for the block that gives the artifact its name; take it away if that fails before it has it.
 
     The caller holds the artifact's lock. Raises ZooError where the note cannot be written.
     """
@@ -68,7 +68,8 @@ def noted(place: Place, record: Record, texts: Mapping[str, str]) -> Iterator[No
     try:
         yield
     except BaseException:
-        _forget([path])
+        if not is_complete(place.path, record):
+            _forget([path])
         raise
 
 

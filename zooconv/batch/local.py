@@ -37,6 +37,7 @@ class LocalPool:
         self.slots = jobs
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["zooconv.batch.preload", *(["torch"] if torch else [])])
+        self._all: list[ProcessPoolExecutor] = []  # also one that an interruption finds between idle and busy
         self._idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
         for _ in range(jobs):
             self._idle.put(self._alone())
@@ -47,8 +48,7 @@ class LocalPool:
         try:
             future = executor.submit(_call, function, *arguments)
         except BrokenExecutor:  # its worker died idle, which cost nobody anything
-            executor.shutdown(wait=False)
-            executor = self._alone()
+            executor = self._instead_of(executor)
             future = executor.submit(_call, function, *arguments)
         self._busy[future] = executor
         future.add_done_callback(self._free)
@@ -59,26 +59,31 @@ class LocalPool:
 
     def end(self, *, at_once: bool) -> None:
         """End all workers; at once, with the tasks that they are at."""
-        executors = [*self._busy.values(), *(self._idle.get() for _ in range(self._idle.qsize()))]
-        processes = [process for e in executors for process in list((e._processes or {}).values())]
+        processes = [process for e in self._all for process in list((e._processes or {}).values())]
         for process in processes if at_once else ():
             process.terminate()
         for process in processes if at_once else ():
             process.join(GRACE)
             process.kill()
-        for executor in executors:
+        for executor in self._all:
             executor.shutdown(wait=not at_once, cancel_futures=True)
 
     def _free(self, future: Future[Any]) -> None:
         executor = self._busy.pop(future)
         if isinstance(future.exception(), BrokenExecutor):
-            executor.shutdown(wait=False)
-            executor = self._alone()
+            executor = self._instead_of(executor)
         self._idle.put(executor)
 
+    def _instead_of(self, broken: ProcessPoolExecutor) -> ProcessPoolExecutor:
+        broken.shutdown(wait=False)
+        self._all.remove(broken)
+        return self._alone()
+
     def _alone(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, mp_context=self._context, initializer=_begin,
-                                   initargs=(str(Path.cwd()), dict(os.environ)))
+        executor = ProcessPoolExecutor(1, mp_context=self._context, initializer=_begin,
+                                       initargs=(str(Path.cwd()), dict(os.environ)))
+        self._all.append(executor)
+        return executor
 
 
 @contextmanager

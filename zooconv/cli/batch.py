@@ -62,9 +62,10 @@ def batch(out: Output, names: Annotated[list[str] | None, typer.Argument(
     store = Store(output) if output and is_url(output) else None
     if store and options.registry:
         raise UsageError("in a store, the registry lies beside the artifacts", next="leave out --registry")
-    asked = Batch(select(names or (), lists=lists or (), everything=everything, family=family, shard=shard),
-                  replace(options, output=None if store or output is None else Path(output)), store, engine, scheduler,
-                  jobs, keep_going, resume, in_bytes(max_disk), in_bytes(max_memory), prune, record)
+    sources = select(names or (), lists=lists or (), everything=everything, family=family, shard=shard, say=out.say)
+    options = replace(options, output=None if store or output is None else Path(output))
+    asked = Batch(sources, options, store, engine, scheduler, jobs, keep_going, resume,
+                  in_bytes(max_disk), in_bytes(max_memory), prune, record)
     planned = plan(asked, dry=dry_run)
     if dry_run:
         out.result(plan_data(planned), plan_text(planned), "\n".join(task.shown for task in planned.tasks))
