@@ -89,7 +89,7 @@ def test_all_typos_are_told_at_once(tmp_path):
 
 def test_shards_share_out_all_models_and_no_model_twice():
     shares = [names_of(select(everything=True, shard=f"{i}/7")) for i in range(1, 8)]
-    assert sorted(name for share in shares for name in share) == sorted(m.name for m in zoo().models if m.repo)
+    assert sorted(name for share in shares for name in share) == sorted(m.name for m in zoo().models if m.place)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
