@@ -25,7 +25,7 @@ def models() -> None:
         cog.outl("|---|---|---|---|---|---|---|")
         for m in zoo().models:
             if m.family == family.name:
-                link = f"[{m.repo}](https://huggingface.co/{m.repo})"
+                link = f"[{m.repo or m.place.split('/')[2]}]({m.place})"
                 also = ", ".join(f"`{alias}`" for alias in m.aliases)
                 cog.outl(f"| `{m.name}` | {m.variant} | {m.input} | {m.mb} | {m.license} | {link} | {also} |")
     for family in _official(families()):
@@ -151,7 +151,7 @@ def command_line() -> None:
     """Every verb and every flag."""
     command = [sys.executable, "-m", "typer", "zooconv.cli.app", "utils", "docs", "--name", "zooconv"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "200"})  # noqa: S603
-    body = done.stdout.split("**Commands**:")[1]
+    body = done.stdout.split("**Commands**:", 1)[1]
     cog.outl(html.unescape(body[body.index("## "):]).strip())
 
 
@@ -176,7 +176,7 @@ def exit_codes() -> None:
     cog.outl("|---|---|")
     cog.outl("| 0 | done |")
     for kind in kinds:
-        if kind is not errors.ZooError:
+        if kind.__base__ is errors.ZooError:
             cog.outl(f"| {kind.exit_code} | {' '.join((kind.__doc__ or '').split())} |")
     cog.outl("| 130 | Interrupted. Nothing was put in place; of a batch, what was converted before is recorded. |")
 

@@ -26,6 +26,14 @@ settings.register_profile("untimed", deadline=None)  # how long an example takes
 settings.load_profile("untimed")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def zooconv_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What tests fetch is not the user's affair."""
+    folder = tmp_path_factory.mktemp("zooconv-cache")
+    os.environ["ZOOCONV_CACHE"] = str(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def convnext() -> Family[Any]:
     return FAMILY
@@ -87,7 +95,8 @@ def zooconv(work: Path) -> Callable[..., Ran]:
     """The command line in a process of its own: `zooconv("convert", path, env={…})`."""
 
     def run(*arguments: object, env: dict[str, str] | None = None, **more: Any) -> Ran:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "ZOOCONV_"))} | (env or {})
+        environment = {k: v for k, v in os.environ.items()
+                       if k == "ZOOCONV_CACHE" or not k.startswith(("HF_", "ZOOCONV_"))} | (env or {})
         command = [sys.executable, "-m", "zooconv", *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=work, **more)
         return Ran(done)

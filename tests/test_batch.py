@@ -89,7 +89,7 @@ def test_all_typos_are_told_at_once(tmp_path):
 
 def test_shards_share_out_all_models_and_no_model_twice():
     shares = [names_of(select(everything=True, shard=f"{i}/7")) for i in range(1, 8)]
-    assert sorted(name for share in shares for name in share) == sorted(m.name for m in zoo().models if m.repo)
+    assert sorted(name for share in shares for name in share) == sorted(m.name for m in zoo().models if m.place)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
@@ -405,3 +405,9 @@ def test_what_a_killed_driver_left_in_a_store_is_recorded_by_the_next(hub, work)
     assert not (work / "store" / "registry.json").exists()
     assert sorted(store.settled().records) == sorted(f"{name}/d2" for name in NAMES[:2])
     assert not (work / "store" / ".zooconv").exists()
+
+
+def test_a_list_may_hold_addresses_with_their_digests(work):
+    (work / "list.txt").write_text("# of my own\nhttps://example.org/x.pth#sha256=0123456789  # a release\n")
+    (source,) = select(lists=[work / "list.txt"])
+    assert (source.url, source.sha256) == ("https://example.org/x.pth", "0123456789")

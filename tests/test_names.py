@@ -128,7 +128,7 @@ def test_no_two_models_share_a_name():
 def test_every_model_says_what_a_user_must_know():
     for model in ZOO.models:
         assert model.license
-        assert model.repo.count("/") == 1 or (not model.repo and "https://" in model.note)
+        assert model.repo.count("/") == 1 or model.url or "https://" in model.note
         assert len(model.mean) == len(model.std) == 3
         assert all(0 <= value < 1 for value in model.mean)
         assert all(0 < value <= 1 for value in model.std)

@@ -493,7 +493,7 @@ def test_names_that_people_type(typed, repo):
     assert resolve(typed, zoo()).repo == repo
 
 
-@pytest.mark.parametrize("typed", ["facebook/deit-base-distilled-patch16-224", "vit_b_16"])
+@pytest.mark.parametrize("typed", ["facebook/deit-base-distilled-patch16-224", "vit_b_16_swag"])
 def test_names_of_what_there_is_not_are_refused(typed):
     with pytest.raises(UsageError, match="is refused"):
         resolve(typed, zoo())

@@ -340,7 +340,8 @@ def killed(work, cache, hub, times, seed):
     assert len(between) == times
     assert {*between} <= {first, "None"}  # whole, or not there
     assert last == first == file_sha256(cache / FILE).sha256
-    assert files_in(cache) == sorted([FILE, f"{FILE}.cert.json", f"{FILE}.md", f".{FILE}.mark", "registry.json"])
+    assert files_in(cache) == sorted([FILE, f"{FILE}.cert.json", f"{FILE}.md", f".{FILE}.mark", "fetched",
+                                      "registry.json"])
     assert [o.status for o in verify(Registry.read(cache / "registry.json"))] == ["ok"]
 
 

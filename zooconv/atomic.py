@@ -67,6 +67,11 @@ class Draft:
         except OSError as error:
             raise cannot_write(self.target, error) from None
 
+    def restart(self) -> None:
+        """Throw away what was written."""
+        os.ftruncate(self.fd, 0)
+        os.lseek(self.fd, 0, os.SEEK_SET)
+
     def sync(self) -> None:
         """Start to bring what was written onto the disk, and go on meanwhile."""
         thread = Thread(target=self._sync, daemon=True)

@@ -24,7 +24,7 @@ from zooconv.d2config.text import config_of
 from zooconv.digest import canonical_json, file_sha256, text_sha256
 from zooconv.errors import UsageError
 from zooconv.mapping.family import Family, Layout
-from zooconv.names import HubSource, artifact_name, resolve
+from zooconv.names import HubSource, LocalSource, UrlSource, artifact_name, resolve
 from zooconv.options import Options
 from zooconv.pipeline import run
 from zooconv.place import Place, place
@@ -56,10 +56,10 @@ def artifact(address: Address, *, force: bool = False, hub: Hub | None = None) -
     return target.path
 
 
-def _wanted(address: Address) -> tuple[HubSource, Options]:
+def _wanted(address: Address) -> tuple[HubSource | UrlSource, Options]:
     """The source of an address, and the options of a conversion into the cache."""
     source = resolve(address.model, zoo())
-    if not isinstance(source, HubSource):
+    if isinstance(source, LocalSource):
         raise UsageError(f"{address} names a file; an address names a model of the zoo, or a repository",
                          next=f"zooconv convert {source.path} --layout {address.chosen.layout}")
     if source.model is not None:
@@ -73,14 +73,14 @@ def _wanted(address: Address) -> tuple[HubSource, Options]:
                            name=_name(address, source), force=True)
 
 
-def _name(address: Address, source: HubSource) -> str:
+def _name(address: Address, source: HubSource | UrlSource) -> str:
     """What artifacts of this source and these options are called; layout and changes come behind it.
 
     A model of the zoo has its own name, any other its repository's. What else decides is in a digest.
     """
     more = {**address.chosen.recorded, "revision": address.revision, "file": address.file}
     told = {key: value for key, value in more.items() if value is not None and key not in address.chosen.choices}
-    base = source.name if source.model else artifact_name(source.repo.replace("/", "--"))[:80]
+    base = source.name if source.model else artifact_name(source.address.replace("/", "--"))[:80]
     return f"{base}-{text_sha256(canonical_json(told))[:8]}" if told else base
 
 
@@ -156,8 +156,8 @@ def _leave_mark(path: Path, record: Record) -> None:
 # -- it is made --------------------------------------------------------------------------------------------------------
 
 
-def _make(address: Address, source: HubSource, options: Options, target: Place, hub: Hub | None) -> None:
-    log.info("%s is not in the cache: fetching %s", address, source.repo)
+def _make(address: Address, source: HubSource | UrlSource, options: Options, target: Place, hub: Hub | None) -> None:
+    log.info("%s is not in the cache: fetching %s", address, source.address)
     _mark_path(target.path).unlink(missing_ok=True)
     conversion = run(source, options, hub=hub)
     _leave_mark(target.path, conversion.record)

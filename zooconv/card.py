@@ -152,7 +152,7 @@ def _proof(subject: Subject, name: str, memory: int | None) -> Proof:
 def page(card: Card) -> str:
     """The card as Markdown."""
     source, model = card.source, card.model
-    where = f"{source.repo} @ {source.revision}" if source.repo else source.files[0].file
+    where = f"{source.repo} @ {source.revision}" if source.repo else source.url or source.files[0].file
     rows = [
         ("model", f"{model.title} {model.variant or '(no known variant)'}: {config_text(model.config)}"),
         ("source", f"{where}, {model.dialect} names"),

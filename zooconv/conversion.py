@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from zooconv import __version__
 from zooconv.audit import Audit
@@ -32,6 +32,7 @@ from zooconv.tensor import DTYPES, TensorSpec
 
 if TYPE_CHECKING:
     from zooconv.hub import Fetched
+    from zooconv.lock import Pin
 
 WRITER = "zooconv {} 1"
 """Who wrote a file, and the number of the format, as the registry has it."""
@@ -51,6 +52,7 @@ class Preview:
     place: Place
     options: Options
     original: Original | None = None
+    pin: Pin | None = None
 
     @property
     def whole(self) -> Checkpoint:
@@ -71,10 +73,12 @@ class Preview:
     @property
     def mind(self) -> list[str]:
         """What the layout and the zoo want a user to mind."""
+        passed = [f"a mirror was used: {why}" for why in (self.fetched.passed if self.fetched else ())]
         if self.plan.layout.upstream:
-            return []
+            return passed
         odd = unusual_dtypes(self.plan.targets, asked=CAST in self.options.choices)
-        return [note for note in (*self.wanted.mind, odd, PORTABLE if self.options.portable else "") if note]
+        notes = (*passed, *self.wanted.mind, odd, PORTABLE if self.options.portable else "")
+        return [note for note in notes if note]
 
     @property
     def wanted(self) -> Wanted:
@@ -93,8 +97,11 @@ class Preview:
         source, fetched = self.source, self.fetched
         if fetched is None:
             return shlex.join(["zooconv", "convert", str(self.checkpoint.path), *self.options.typed])
-        pinned = (f"{source.model.name}@{fetched.revision}" if source.model else
-                  f"{fetched.repo}@{fetched.revision}:{fetched.files[0].file}")
+        if fetched.url:
+            pinned = f"{fetched.url}#sha256={fetched.files[0].sha256}"
+        else:
+            pinned = (f"{source.model.name}@{fetched.revision}" if source.model else
+                      f"{fetched.repo}@{fetched.revision}:{fetched.files[0].file}")
         named = [] if source.model or self.options.name else ["--name", source.name]
         return shlex.join(["zooconv", "fetch-convert", pinned, *self.options.typed, *named])
 
@@ -106,7 +113,7 @@ class Preview:
     def data(self) -> dict[str, Any]:
         """Everything that is known so far, as plain data."""
         plan, checkpoint = self.plan, self.checkpoint
-        origin = {"repo": self.fetched.repo, "revision": self.fetched.revision} if self.fetched else {}
+        origin = self.fetched.origin if self.fetched else {}
         return {
             "name": self.place.name,
             "source": {**origin, "file": str(self.checkpoint.path), "format": checkpoint.format,
@@ -166,7 +173,12 @@ class Conversion:
 
     @property
     def record(self) -> Record:
-        """The artifact's line in the registry."""
+        """The artifact's line in the registry: where it is held to one, that one."""
+        return self.preview.pin.record if self.preview.pin else self.made
+
+    @property
+    def made(self) -> Record:
+        """The line that says what was made of what."""
         preview, written, plan = self.preview, self.written, self.preview.plan
         fetched, plugin = preview.fetched, provider(plan.family)
         original = preview.original
@@ -192,14 +204,16 @@ class Conversion:
 
 def _source(fetched: Fetched | None, files: tuple[FileDigest, ...], content: Content | None = None) -> SourceRecord:
     """Where some files came from, for the registry."""
-    return SourceRecord(type="hf" if fetched else "local", repo=fetched.repo if fetched else None,
-                        revision=fetched.revision if fetched else None, files=source_records(files), content=content)
+    kind: Literal["hf", "url", "local"] = "local" if fetched is None else "url" if fetched.url else "hf"
+    return SourceRecord(type=kind, **(fetched.origin if fetched else {}), files=source_records(files), content=content)
 
 
 def _where(original: Original) -> str:
     """Where an original came from, for people."""
     fetched = original.fetched
-    return f"{fetched.repo} @ {fetched.revision[:12]}" if fetched else str(original.checkpoint.path)
+    if fetched is None:
+        return str(original.checkpoint.path)
+    return fetched.url or f"{fetched.repo} @ {str(fetched.revision)[:12]}"
 
 
 def unusual_dtypes(targets: Collection[TensorSpec], *, asked: bool) -> str:

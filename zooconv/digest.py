@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from zooconv.tensor import Shape
 
@@ -21,7 +22,8 @@ try:  # ISA-L checks 57 GB/s where zlib checks 5; the value is the same.
 except ImportError:
     from zlib import crc32
 
-__all__ = ["FileDigest", "TensorDigest", "canonical_json", "crc32", "file_sha256", "text_sha256", "tree_digest"]
+__all__ = ["FileDigest", "TensorDigest", "canonical_json", "crc32", "digest_in", "file_sha256", "strict_json",
+           "text_sha256", "tree_digest"]
 
 
 class TensorDigest(NamedTuple):
@@ -56,9 +58,36 @@ def file_sha256(path: str | os.PathLike[str]) -> FileDigest:
         return FileDigest(Path(path).name, os.fstat(file.fileno()).st_size, digest)
 
 
+def digest_in(name: str) -> str | None:
+    """The first digits of a file's SHA-256, where its name has them as torch's have: `resnet50-0676ba61.pth`.
+
+    https://docs.pytorch.org/docs/stable/hub.html#torch.hub.load_state_dict_from_url (check_hash)
+    """
+    found = re.search(r"-([0-9a-f]{8,64})\.[a-z0-9]+$", name)
+    return found[1] if found else None
+
+
 def canonical_json(value: object) -> str:
     """JSON with one spelling: sorted keys, no spaces, ASCII."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def strict_json(text: str) -> Any:
+    """What JSON says, where it has one meaning. Raises ValueError for a key that stands twice and for NaN, too."""
+    return json.loads(text, object_pairs_hook=_no_twice, parse_constant=_no_constant)
+
+
+def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in made:
+            raise ValueError(f"{key!r:.80} stands twice")
+        made[key] = value
+    return made
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def text_sha256(text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["AuthRequired", "CheckFailed", "SourceUnavailable", "UnsafeFile", "UsageError", "ZooError"]
+__all__ = ["AuthRequired", "CheckFailed", "SourceUnavailable", "UnsafeFile", "UsageError", "WrongBytes", "ZooError"]
 
 
 class ZooError(Exception):
@@ -43,6 +43,10 @@ class SourceUnavailable(ZooError):
     """The source cannot be had: unknown on the hub, offline, or broken on the way."""
 
     exit_code = 3
+
+
+class WrongBytes(SourceUnavailable):
+    """What arrived is not what was promised: no other place is asked, since this is no matter of being there."""
 
 
 class AuthRequired(ZooError):

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from zooconv.checkpoint.shards import read_index
 from zooconv.digest import FileDigest, file_sha256
-from zooconv.errors import AuthRequired, SourceUnavailable, ZooError
+from zooconv.errors import AuthRequired, SourceUnavailable, WrongBytes, ZooError
 from zooconv.files import InputFile
 from zooconv.names import HubSource
 
@@ -35,13 +35,27 @@ _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".pkl", ".npz", ".h5
 
 @dataclass(frozen=True)
 class Fetched:
-    """Files of one commit, on disk and verified: `path` is the one to open, `license` what the repository states."""
+    """Files of one commit or address, on disk and verified.
+
+    `path` is the one to open, `license` what the repository states, `passed` why other places were passed over.
+    """
 
     path: Path
-    repo: str
-    revision: str
+    repo: str | None
+    revision: str | None
     files: tuple[FileDigest, ...]
     license: str | None = None
+    url: str | None = None
+    passed: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Where they are from: `repo` and `revision`, or `url`."""
+        place = {"repo": self.repo, "revision": self.revision, "url": self.url}
+        return {key: value for key, value in place.items() if value is not None}
+
+    def __str__(self) -> str:
+        return self.url or f"{self.repo} @ {self.revision}"
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,13 @@ class Hub:
 
     def __init__(self, endpoint: str | None = None, cache: Path | None = None, *, progress: bool = False) -> None:
         self.endpoint, self.cache, self.progress = endpoint, cache, progress
+
+    @property
+    def folder(self) -> Path:
+        """Its cache."""
+        from huggingface_hub import constants
+
+        return Path(self.cache or constants.HF_HUB_CACHE)
 
     def fetch(self, source: HubSource) -> Fetched:
         """Have a source's files on disk, and prove that they are what the hub says.
@@ -108,7 +129,7 @@ class Hub:
         from huggingface_hub import HfApi
 
         api = HfApi(endpoint=self.endpoint)
-        info = _retried(lambda: api.model_info(source.repo, revision=source.revision, files_metadata=True))
+        info = retried(lambda: api.model_info(source.repo, revision=source.revision, files_metadata=True))
         if not _COMMIT.fullmatch(info.sha or ""):
             raise SourceUnavailable(f"the hub did not say which commit {source.revision} of {source.repo} is")
         digests = {s.rfilename: s.lfs.sha256 if s.lfs else s.blob_id for s in info.siblings or ()}
@@ -134,9 +155,7 @@ class Hub:
         It was asked for the commit, and would not know the branch offline. Layout of the cache:
         https://huggingface.co/docs/huggingface_hub/guides/manage-cache
         """
-        from huggingface_hub import constants
-
-        folder = Path(self.cache or constants.HF_HUB_CACHE) / f"models--{source.repo.replace('/', '--')}" / "refs"
+        folder = self.folder / f"models--{source.repo.replace('/', '--')}" / "refs"
         note = folder / source.revision
         if not _COMMIT.fullmatch(source.revision) and note.resolve().is_relative_to(folder.resolve()):
             note.parent.mkdir(parents=True, exist_ok=True)
@@ -157,7 +176,7 @@ class Hub:
             if stated is not None and stated in (found.sha256, _git_blob(path, stated)):
                 return path, FileDigest(name, found.size, found.sha256)
             _remove(path)
-        raise SourceUnavailable(
+        raise (WrongBytes if online else SourceUnavailable)(
             f"{name} of {repo} is not what the hub says it is" if online else f"the cached {name} of {repo} is damaged",
             why=[f"stated  {stated or 'nothing'}", f"arrived {found.sha256} ({found.size:,} bytes)",
                  "it came like this twice; nothing was kept" if online else "it was removed from the cache"],
@@ -172,11 +191,11 @@ class Hub:
         if not constants.HF_HUB_OFFLINE:
             # The client builds a path of this header, whatever it holds: look at it first.
             url = hf_hub_url(repo, name, revision=listing.commit, endpoint=self.endpoint)
-            etag = _retried(lambda: get_hf_file_metadata(url, endpoint=self.endpoint)).etag
+            etag = retried(lambda: get_hf_file_metadata(url, endpoint=self.endpoint)).etag
             if not _DIGEST.fullmatch(etag or ""):
                 raise SourceUnavailable(f"the hub's answer for {name} of {repo} is malformed: its ETag is {etag!r:.80}",
                                         next="check HF_ENDPOINT: is it a hub that you trust?")
-        return Path(_retried(lambda: hf_hub_download(repo, name, revision=listing.commit, cache_dir=self.cache,
+        return Path(retried(lambda: hf_hub_download(repo, name, revision=listing.commit, cache_dir=self.cache,
                                                      endpoint=self.endpoint, force_download=force)))
 
     @contextmanager
@@ -215,7 +234,7 @@ def _remove(path: Path) -> None:
             part.unlink()
 
 
-def _retried(ask: Callable[[], T]) -> T:
+def retried(ask: Callable[[], T]) -> T:
     """The answer of `ask`, which is tried again where the hub or the network broke down: 5xx, 429, resets."""
     from huggingface_hub import errors
 

@@ -2,6 +2,7 @@
 
     convnext_tiny_22k[@revision]           a name of the zoo, or one of its aliases
     timm/convnext_tiny.fb_in22k            a repository on the hub: owner/repo[@revision][:file]
+    https://…/resnet50-0676ba61.pth        an address, with digits of the SHA-256 in its name or behind it: #sha256=…
     ./convnext_tiny_22k_1k_224.pth         a file
     zoo://convnext_tiny_22k                the same; with a layout and options, an artifact (see zooconv.address)
 
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zooconv.address import SCHEME, parse
+from zooconv.digest import digest_in
 from zooconv.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,16 +43,40 @@ class LocalSource:
 
 @dataclass(frozen=True)
 class HubSource:
-    """Files of a repository on the hub; the first of `files` that it has is meant."""
+    """Files of a repository on the hub; the first of `files` that it has is meant.
+
+    `sha256` is what it must have, if that is said: all 64 digits or the first ones. `mirrors` have the same bytes.
+    """
 
     repo: str
     revision: str
     files: tuple[str, ...]
     name: str
     model: Model | None = None
+    sha256: str = ""
+    mirrors: tuple[HubSource | UrlSource, ...] = ()
+
+    @property
+    def address(self) -> str:
+        return self.repo
 
 
-Source = LocalSource | HubSource
+@dataclass(frozen=True)
+class UrlSource:
+    """A file at an https address. `sha256` is what it must have, all 64 digits or the first ones."""
+
+    url: str
+    sha256: str
+    name: str
+    model: Model | None = None
+    mirrors: tuple[HubSource | UrlSource, ...] = ()
+
+    @property
+    def address(self) -> str:
+        return self.url
+
+
+Source = LocalSource | HubSource | UrlSource
 
 
 def resolve(text: str, zoo: Zoo) -> Source:
@@ -65,10 +91,9 @@ def resolve(text: str, zoo: Zoo) -> Source:
         text = address.model
     name, _, revision = text.partition("@")
     if model := zoo.find(text) or (zoo.find(name) if revision and "/" not in name else None):
-        if not model.repo:
-            raise UsageError(f"{model.name} cannot be fetched: {model.note}",
-                             next=f"download it, then zooconv convert FILE --layout {model.layouts[0]}")
-        return HubSource(model.repo, revision or model.revision, model.files or FILES, model.name, model)
+        return _source_of(model, revision)
+    if text.startswith(("https://", "http://")):
+        return _address(text, zoo)
     if _is_path(text):
         return local(text)
     if reason := zoo.refusal(text):
@@ -86,6 +111,51 @@ def local(path: str | Path) -> LocalSource:
     path = Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser fails for a user who is not there
     stem = path.name.removesuffix(".index.json")
     return LocalSource(path, artifact_name(Path(stem).stem or stem))
+
+
+def _source_of(model: Model, revision: str) -> HubSource | UrlSource:
+    mirrors = tuple(_mirror(text, model) for text in model.mirrors)
+    if model.url and not revision:
+        return UrlSource(model.url, model.promised, model.name, model, mirrors)
+    if model.url:
+        raise UsageError(f"{model.name} has no revisions: it is one file, at {model.url}", next=model.name)
+    if not model.repo:
+        raise UsageError(f"{model.name} cannot be fetched: {model.note}",
+                         next=f"download it, then zooconv convert FILE --layout {model.layouts[0]}")
+    return HubSource(model.repo, revision or model.revision, model.files or FILES, model.name, model,
+                     "" if revision else model.sha256, () if revision else mirrors)
+
+
+def _mirror(text: str, model: Model) -> HubSource | UrlSource:
+    if text.startswith("https://"):
+        return UrlSource(text, model.promised, model.name, model)
+    hub = _HUB.fullmatch(text)
+    assert hub is not None  # the zoo has looked at it
+    repo, revision, file = hub.groups()
+    return HubSource(repo, revision or "main", (file,) if file else FILES, model.name, model, model.promised)
+
+
+def is_place(text: str) -> bool:
+    """Is this where a mirror can be: an https address, or a repository?"""
+    return text.startswith("https://") or bool(_HUB.fullmatch(text))
+
+
+def _address(text: str, zoo: Zoo) -> UrlSource:
+    """An address that somebody typed, with its digest: in its fragment, as pip has it, or in its name."""
+    url, _, fragment = text.partition("#")
+    if not url.startswith("https://"):
+        raise UsageError(f"{url:.200} is no https address", next=f"https{url.removeprefix('http')}")
+    file = url.partition("?")[0].rsplit("/", 1)[-1]
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+=@-]*", file):
+        raise UsageError(f"{url:.200} ends in no name of a file", next="download it, then: zooconv convert FILE")
+    given = re.fullmatch(r"sha256=([0-9a-f]{8,64})", fragment)
+    digest = given[1] if given else None if fragment else digest_in(file)
+    if digest is None:
+        raise UsageError(f"nothing says what {url:.200} must be",
+                         why=["neither its name nor what stands behind it has digits of its SHA-256"],
+                         next=f"zooconv fetch-convert '{url}#sha256=…'")
+    model = zoo.find(url)
+    return UrlSource(url, digest, model.name if model else artifact_name(Path(file).stem), model)
 
 
 def artifact_name(text: str) -> str:

@@ -65,6 +65,8 @@ class Options:
                               "--key", group="Source", recorded=True)
     prefix: str | None = _option(None, "The prefix of the backbone's tensors, where there are several backbones.",
                                  "--prefix", group="Source", recorded=True)
+    locked: bool = _option(False, "Only what the registry pins: its commit, its rules, its result; anything else is "
+                           "refused.", "--locked", group="Source", aside=True)
     allow_nonfinite: bool = _option(False, "Accept NaN and Inf; they are recorded.",
                                     "--allow-nonfinite", group="Checks", recorded=True)
     verify: bool = _option(False, "Hash every tensor of the written file once more.",

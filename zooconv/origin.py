@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from zooconv.checkpoint.open import Checkpoint, open_checkpoint
 from zooconv.digest import file_sha256
 from zooconv.errors import CheckFailed, SourceUnavailable
-from zooconv.names import HubSource
 from zooconv.registry import Record, Registry, SourceRecord
 
 if TYPE_CHECKING:
@@ -22,9 +21,9 @@ def source_of(record: Record, registry: Registry, *, given: Path | None = None,
               hub: Hub | None = None) -> Iterator[Checkpoint]:
     """The source of an artifact, open, and proved to be the one that was converted.
 
-    A source of the hub is fetched at its commit, from the cache where it is there; a local one is `given`, or stands
-    under its old name beside the artifact, beside the registry or in the working folder. Raises SourceUnavailable where
-    it is nowhere, CheckFailed where it has other bytes.
+    A source of the hub is fetched at its commit, one of the web by its address, from the cache where it is there; a
+    local one is `given`, or stands under its old name beside the artifact, beside the registry or in the working
+    folder. Raises SourceUnavailable where it is nowhere, CheckFailed where it has other bytes.
     """
     options = record.converter.options
     with _opened(record.source, record, registry, given, hub, ema=options.get("ema"), key=options.get("key")) as found:
@@ -44,7 +43,7 @@ def original_of(record: Record, registry: Registry, *, hub: Hub | None = None) -
 @contextmanager
 def _opened(source: SourceRecord, record: Record, registry: Registry, given: Path | None, hub: Hub | None,
             **chosen: Any) -> Iterator[Checkpoint]:
-    fetched = _fetched(source, hub) if given is None and source.type == "hf" else None
+    fetched = _fetched(source, hub) if given is None and source.type != "local" else None
     path = fetched.path if fetched else given or _found(source, record, registry)
     with open_checkpoint(path, **chosen) as checkpoint:
         recorded = {file.sha256 for file in source.files}
@@ -60,12 +59,9 @@ def _opened(source: SourceRecord, record: Record, registry: Registry, given: Pat
 
 
 def _fetched(source: SourceRecord, hub: Hub | None) -> Fetched:
-    from zooconv.hub import Hub
+    from zooconv.sources.fetch import fetch_source, recorded_source
 
-    assert source.repo is not None
-    assert source.revision is not None
-    wanted = HubSource(source.repo, source.revision, (source.files[0].file,), source.repo)
-    return (hub or Hub()).fetch(wanted)
+    return fetch_source(recorded_source(source, source.files[0].file), hub)
 
 
 def _found(source: SourceRecord, record: Record, registry: Registry) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +21,13 @@ from zooconv.d2config.file import must_be_config, set_values
 from zooconv.errors import UsageError
 from zooconv.execute import execute
 from zooconv.load_check import Loader, loading
+from zooconv.lock import pin
 from zooconv.mapping.family import Layout
 from zooconv.mapping.fit import Fit
 from zooconv.mapping.original import Like
 from zooconv.mapping.plan import Plan, make_plan
 from zooconv.mapping.portable import portable_plan
-from zooconv.names import HubSource, LocalSource, Source, local, resolve
+from zooconv.names import LocalSource, Source, local, resolve
 from zooconv.options import Options
 from zooconv.original import Original
 from zooconv.page import page
@@ -81,6 +82,8 @@ def make(source: Source, options: Options, *, hub: Hub | None = None, watching: 
                                   preview.original.files if preview.original else ())
             version = loader.check(draft.path, target.format, plan.targets, key) if loader else None
             conversion = Conversion(preview, written, certificate, version, options.note)
+            if preview.pin:
+                preview.pin.check_made(conversion.made)
             texts = beside(conversion, options)
             with journal.noted(target, conversion.record, texts):
                 draft.commit()
@@ -101,13 +104,19 @@ def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None) -
     """The road up to the proved plan. Nothing is written; the checkpoint is open inside the block."""
     settle = partial(place, source, options.target, output=options.output, format_=options.format,
                      registry=options.registry, name=options.name, marks=options.marks)
+    held = pin(source, settle(), options.typed) if options.locked else None
     settle()  # what was typed is objected to before anything is fetched
-    fetched, path = _at_hand(source, hub)
+    with held.fetching() if held else nullcontext():
+        source = held.source(source) if held else source
+        fetched, path = _at_hand(source, hub)
     with (open_checkpoint(path, ema=options.ema, key=options.key) as checkpoint,
           auditing(checkpoint.files, wanted=fetched is None) as audit, _original(options, hub) as original):
         found, plan = planned(source, checkpoint.specs, options, what=path.name, original=original)
-        yield Preview(source, fetched, checkpoint, audit, found, plan, settle(usual=plan.layout.files.container),
-                      options, original)
+        preview = Preview(source, fetched, checkpoint, audit, found, plan, settle(usual=plan.layout.files.container),
+                          options, original, held)
+        if held:
+            held.check_plan(plan, preview.layout, options.recorded)
+        yield preview
 
 
 def planned(source: Source, tensors: Mapping[str, TensorSpec], options: Options, *, what: str,
@@ -144,12 +153,13 @@ def _original(options: Options, hub: Hub | None) -> Iterator[Original | None]:
 
 
 def _at_hand(source: Source, hub: Hub | None) -> tuple[Fetched | None, Path]:
-    """A source's file, fetched where it is on the hub."""
+    """A source's file, fetched where it is not local."""
     if isinstance(source, LocalSource):
         return None, source.path
-    from zooconv.hub import Hub
+    from zooconv.sources.fetch import fetch_source
 
-    fetched = (hub or Hub()).fetch(source)
+
+    fetched = fetch_source(source, hub)
     return fetched, fetched.path
 
 
@@ -181,11 +191,11 @@ def convert(path: str | Path, **options: Any) -> Conversion:
 def fetch(name: str, *, hub: Hub | None = None) -> Fetched:
     """Download a model's weights, verified, and say where they are. Raises ZooError."""
     source = resolve(name, zoo())
-    if not isinstance(source, HubSource):
+    if isinstance(source, LocalSource):
         raise UsageError(f"{name} is a file already", next=f"zooconv convert {name}")
-    from zooconv.hub import Hub
+    from zooconv.sources.fetch import fetch_source
 
-    return (hub or Hub()).fetch(source)
+    return fetch_source(source, hub)
 
 
 def inspect(path: str | Path, *, ema: bool = False, key: str | None = None, prefix: str | None = None,

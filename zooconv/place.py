@@ -16,7 +16,7 @@ from zooconv.checkpoint.open import Checkpoint
 from zooconv.checkpoint.write import FORMATS
 from zooconv.digest import file_sha256
 from zooconv.errors import UsageError
-from zooconv.names import HubSource, LocalSource, Source, artifact_name
+from zooconv.names import LocalSource, Source, artifact_name
 from zooconv.options import Format
 from zooconv.registry import Registry
 
@@ -55,7 +55,7 @@ def place(source: Source, layout: str, *, output: Path | None = None, format_: F
     stem = Path(stem).stem if isinstance(source, LocalSource) else stem
     asked = "_".join(map(_spelled, (marks or {}).items()))
     whole = "_".join(filter(None, [stem, layout, asked]))
-    path, format_ = _file(output, whole, format_, usual, hub=isinstance(source, HubSource))
+    path, format_ = _file(output, whole, format_, usual, hub=not isinstance(source, LocalSource))
     if format_ == "safetensors" and marks and "portable" in marks:
         raise UsageError("a portable file asks Detectron2 to match names by their ends, which safetensors cannot say",
                          next="--format pth")

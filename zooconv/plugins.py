@@ -147,7 +147,7 @@ def _load(manager: pluggy.PluginManager, entry: EntryPoint, taken: set[tuple[typ
 @cache
 def _distribution(dist: Distribution | None) -> tuple[str, str]:
     """Name and version, of which each asking reads the metadata anew."""
-    return (dist.name, dist.version) if dist else ("?", "?")
+    return (dist.name, dist.version) if dist else ("unknown", "0")
 
 
 def _checked(given: Any, kind: type[T], taken: set[tuple[type, str]]) -> list[T]:

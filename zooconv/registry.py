@@ -17,23 +17,33 @@ import fnmatch
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from zooconv import settings
 from zooconv.atomic import drafting, locked
-from zooconv.digest import FileDigest, canonical_json
+from zooconv.digest import FileDigest, canonical_json, strict_json
 from zooconv.errors import UsageError
 from zooconv.options import Format
+from zooconv.tensor import DTYPES
 
 SCHEMA = 1
 NAME = r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*){0,2}"
 
+
+def _name(text: str) -> str:
+    if not re.fullmatch(NAME, text) or ".." in text or len(text) > 128:
+        raise ValueError(f"{text!r:.80} is no name")
+    return text
+
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=2**53 - 1)]  # what any reader of JSON holds exactly
+Name = Annotated[str, AfterValidator(_name)]
+DType = Annotated[str, Field(pattern=rf"^({'|'.join(DTYPES)})\z")]
 
 
 class _Strict(BaseModel):
@@ -58,7 +68,7 @@ class Content(_Strict):
     tree: Sha256
     tensors: Count
     params: Count
-    dtypes: dict[str, Count]
+    dtypes: dict[DType, Count]
     canonical: Sha256 | None = None
 
 
@@ -66,7 +76,8 @@ class SourceRecord(_Strict):
     """Where the weights came from: a commit of a hub repository, an address, or a local file."""
 
     type: Literal["hf", "url", "local"]
-    repo: str | None = None
+    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?\z",
+                               max_length=96)] | None = None
     url: Annotated[str, Field(pattern=r"^https://")] | None = None
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}\z")] | None = None
     files: Annotated[list[File], Field(min_length=1)]
@@ -83,9 +94,9 @@ class SourceRecord(_Strict):
 class Converter(_Strict):
     """What made the artifact: family, its distribution, the digest of its rule tables, the options that mattered."""
 
-    name: str
-    dist: str
-    version: str
+    name: Name
+    dist: Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\z")]
+    version: Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+!_-]*\z", max_length=64)]
     rules: Sha256
     options: dict[str, Any] = {}
 
@@ -124,8 +135,8 @@ class Record(BaseModel):
     source: SourceRecord
     filled: SourceRecord | None = None
     converter: Converter
-    layout: str
-    changes: list[str] | None = None
+    layout: Name
+    changes: Annotated[list[str], Field(min_length=1)] | None = None
     output: Output
     checks: dict[str, Check] = {}
     license: Annotated[str, Field(max_length=128)]
@@ -219,17 +230,29 @@ class Registry:
         """Note how an artifact compares with an upstream. Raises KeyError for one that is not recorded."""
         record = self.records[name]
         known = record.checks.get("parity")
-        outcomes = {**((known.against or {}) if known else {}), against: dict(outcome)}
-        failed = any(one["status"] == "fail" for one in outcomes.values())
-        check = Check(status="fail" if failed else "pass", against=dict(sorted(outcomes.items())))
+        check = all_of({**((known.against or {}) if known else {}), against: dict(outcome)})
         self.records[name] = record.model_copy(update={"checks": {**record.checks, "parity": check}})
 
     def text(self) -> str:
         """The canonical text: what is written, byte for byte."""
-        lines = [f"  {json.dumps(name)}: {canonical_json(record.model_dump(exclude_none=True))}"
-                 for name, record in sorted(self.records.items())]
-        body = "\n" + ",\n".join(lines) + "\n " if lines else ""
-        return f'{{\n "schema": {SCHEMA},\n "artifacts": {{{body}}}\n}}\n'
+        return framed(",\n".join(line(name, record) for name, record in sorted(self.records.items())))
+
+
+def all_of(outcomes: Mapping[str, dict[str, Any]]) -> Check:
+    """The check that outcomes against several upstreams make: it fails where one of them does."""
+    failed = any(one.get("status") == "fail" for one in outcomes.values())
+    return Check(status="fail" if failed else "pass", against=dict(sorted(outcomes.items())))
+
+
+def line(name: str, record: Record) -> str:
+    """A record's canonical line, without what separates it from the next."""
+    return f"  {json.dumps(name)}: {canonical_json(record.model_dump(exclude_none=True))}"
+
+
+def framed(lines: str) -> str:
+    """The text of a registry around the lines of its records."""
+    body = f"\n{lines}\n " if lines else ""
+    return f'{{\n "schema": {SCHEMA},\n "artifacts": {{{body}}}\n}}\n'
 
 
 def registry_near(what: str, given: Path | None = None) -> Registry:
@@ -263,9 +286,10 @@ def source_records(digests: tuple[FileDigest, ...]) -> list[File]:
 
 def _parse(path: Path, text: str) -> dict[str, Record]:
     if re.search(r"^(<{7}|={7}|>{7})", text, re.MULTILINE):
-        raise _broken(path, "it holds the marks of a merge conflict", "resolve the conflict, then: zooconv verify")
+        raise _broken(path, "it holds the marks of a merge conflict",
+                      "resolve the conflict, then: zooconv registry check --fix")
     try:
-        table = json.loads(text, object_pairs_hook=_no_twice, parse_constant=_no_constant)
+        table = strict_json(text)
     except (ValueError, RecursionError) as error:
         raise _broken(path, str(error)) from None
     if not isinstance(table, dict) or not isinstance(table.get("schema"), int):
@@ -278,28 +302,26 @@ def _parse(path: Path, text: str) -> dict[str, Record]:
         raise _broken(path, f"unknown keys: {', '.join(strange)}" if strange else "it has no artifacts")
     records = {}
     for name, data in artifacts.items():
-        if not re.fullmatch(NAME, name) or ".." in name or len(name) > 128:
-            raise _broken(path, f"{name!r:.80} is no name of an artifact")
         try:
-            records[name] = Record.model_validate(data)
+            records[_name(name)] = record = Record.model_validate(data)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise _broken(path, f"{name}: {where}: {first['msg']}") from None
+        except ValueError as error:
+            raise _broken(path, f"{error} of an artifact") from None
+        if null := next(_nulls(record), None):
+            raise _broken(path, f"{name}: {null} is null; a key without a value is left out")
     return records
 
 
-def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in made:
-            raise ValueError(f"{key!r:.80} stands twice")
-        made[key] = value
-    return made
-
-
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no number of a registry")
+def _nulls(model: BaseModel) -> Iterator[str]:
+    for key in model.model_fields_set & type(model).model_fields.keys():
+        value = getattr(model, key)
+        if value is None:
+            yield key
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        yield from (f"{key}.{null}" for part in parts if isinstance(part, BaseModel) for null in _nulls(part))
 
 
 def _broken(path: Path, why: str, next_: str = "") -> UsageError:

@@ -61,7 +61,7 @@ def source_line(data: Data, words: Words = ENGLISH) -> str:
     """Where the weights come from."""
     source = data["source"]
     where = (f"{source['repo']} @ {source['revision'][:12]}, {source['file'].rsplit('/', 1)[-1]}" if "repo" in source
-             else source["file"])
+             else source.get("url") or source["file"])
     more = [source["format"], words("tensors", n=source["tensors"])]
     more += [words("under", key=".".join(source["wrapper"]))] if source["wrapper"] else []
     return words("with", what=where, more=words("comma").join(more))

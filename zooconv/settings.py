@@ -23,7 +23,7 @@ def disabled_plugins() -> frozenset[str]:
 
 
 def cache_path() -> Path:
-    """Where artifacts of `zoo://` addresses are kept: `$ZOOCONV_CACHE`, else `~/.cache/zooconv` (XDG_CACHE_HOME)."""
+    """What zooconv itself keeps between runs: `$ZOOCONV_CACHE`, else `~/.cache/zooconv` (XDG_CACHE_HOME)."""
     home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     return Path(os.environ.get(CACHE) or Path(home) / "zooconv")
 

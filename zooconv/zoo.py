@@ -24,6 +24,11 @@ file of many in a repository names it (`files = ["folder/model.pt"]`), and answe
 `note` says what a user of its weights should mind. A model without a `repo` is listed, and its note says why it cannot
 be fetched.
 
+A model that is on no hub has a `url` in place of its `repo`. Where other places have the very same file, the row names
+them as `mirrors`, each an https address or `owner/repo[@revision][:file]`, to be tried in turn where it is unavailable.
+Nothing there vouches for the bytes, so either needs `sha256`, or a name that has its first digits
+(`resnet50-0676ba61.pth`).
+
 Many models stand in a table beside it, `[zoo] table = "models.tsv.gz"`: a line a model, its columns named by the first
 line, an empty cell for a default.
 
@@ -43,7 +48,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from zooconv.digest import digest_in
 from zooconv.mapping.family import Family
+from zooconv.names import is_place
 from zooconv.plugins import families, family, layouts_for
 
 
@@ -75,13 +82,33 @@ class Model:
     note: str = ""
     revision: str = "main"
     files: tuple[str, ...] = ()
+    url: str = ""
+    mirrors: tuple[str, ...] = ()
+    sha256: str = ""
     also: Known | None = None
     alone: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.url or self.mirrors) and not self.promised:
+            raise ValueError(f"{self.name}: nothing says what its bytes are: sha256 is missing")
+        wrong = [text for text in self.mirrors if not is_place(text)]
+        if wrong or (self.url and not self.url.startswith("https://")):
+            raise ValueError(f"{self.name}: {(wrong or [self.url])[0]} is neither https:// nor owner/repo")
+
+    @property
+    def promised(self) -> str:
+        """Its file's SHA-256, or the first digits, as far as anything but a hub says them."""
+        return self.sha256 or digest_in(self.url) or ""
+
+    @property
+    def place(self) -> str:
+        """Where it is, as a link, if it can be fetched."""
+        return self.url or (f"https://huggingface.co/{self.repo}" if self.repo else "")
 
     @property
     def names(self) -> tuple[str, ...]:
         """Everything that this model answers to: with `files`, its repository has other models, too."""
-        address = tuple(f"{self.repo}:{file}" for file in self.files) or ((self.repo,) if self.repo else ())
+        address = tuple(f"{self.repo}:{file}" for file in self.files) or tuple(filter(None, [self.url or self.repo]))
         return (self.name, *self.aliases, *address)
 
     @property
@@ -185,9 +212,9 @@ def read_models(family: Family[Any]) -> tuple[list[Model], dict[str, str]]:
     models = []
     listed = _listed(family.zoo.with_name(table["zoo"]["table"])) if "table" in table["zoo"] else ()
     for row in (*table["zoo"].get("models", ()), *listed):
-        full = {**defaults, **row}
+        full = {"repo": "", **defaults, **row}
         mean, std = pixels[full.pop("pixels")]
-        for key in ("aliases", "files"):
+        for key in ("aliases", "files", "mirrors"):
             if key in full:
                 full[key] = tuple(full[key])
         models.append(Model(**full, family=family.name, mean=mean, std=std))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from zooconv.errors import SourceUnavailable, UsageError
-from zooconv.names import LocalSource, Source
+from zooconv.names import LocalSource, Source, UrlSource
 
 if TYPE_CHECKING:
     from zooconv.batch.task import Task
@@ -30,6 +30,8 @@ def megabytes_of(source: Source) -> float:
         return float(source.model.mb)
     from zooconv.hub import Hub
 
+    if isinstance(source, UrlSource):
+        raise SourceUnavailable(f"nothing says how large {source.url} is", next="leave out --max-disk")
     sizes = Hub().look(source).sizes
     chosen = next((name for name in source.files if name in sizes), None)
     if chosen is None:

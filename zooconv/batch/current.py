@@ -16,7 +16,7 @@ from zooconv.conversion import WRITER
 from zooconv.digest import file_sha256
 from zooconv.errors import AuthRequired, SourceUnavailable, ZooError
 from zooconv.journal import is_complete
-from zooconv.names import HubSource, LocalSource, Source
+from zooconv.names import HubSource, LocalSource, Source, UrlSource
 from zooconv.options import Options
 from zooconv.pipeline import planned
 from zooconv.place import Place
@@ -39,7 +39,9 @@ def outdated(record: Record, source: Source, options: Options, place: Place, sto
         return "its certificate is missing or changed", ""
     if why := _other_rules(record, certificate, source, options):
         return why, ""
-    return _other_file(record, source) if isinstance(source, LocalSource) else _other_commit(record, source)
+    if isinstance(source, LocalSource):
+        return _other_file(record, source)
+    return _other_address(record, source) if isinstance(source, UrlSource) else _other_commit(record, source)
 
 
 def _otherwise_asked(record: Record, options: Options, place: Place) -> str:
@@ -88,6 +90,12 @@ def _other_file(record: Record, source: LocalSource) -> tuple[str, str]:
         except OSError:
             return f"{path.name} cannot be read", ""
     return "", ""
+
+
+def _other_address(record: Record, source: UrlSource) -> tuple[str, str]:
+    """An address has one file for good, which its digest says; where it was had from does not matter."""
+    same = record.source.files[0].sha256.startswith(source.sha256)
+    return ("" if same else "its source is another file now"), ""
 
 
 def _other_commit(record: Record, source: HubSource) -> tuple[str, str]:

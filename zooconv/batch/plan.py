@@ -12,7 +12,7 @@ from zooconv.batch.store import REGISTRY, Store
 from zooconv.batch.task import Task, versions
 from zooconv.engine import Engine
 from zooconv.errors import UsageError
-from zooconv.names import HubSource, Source
+from zooconv.names import HubSource, LocalSource, Source, UrlSource
 from zooconv.options import Options
 from zooconv.place import FOLDER, Place, place
 from zooconv.plugins import engine
@@ -77,7 +77,7 @@ def plan(batch: Batch, *, dry: bool = False) -> Planned:
     _apart(places)
     settle = batch.record and not dry
     registries = {path: _registry(batch, path, settle=settle) for path in {p.registry for p in places}}
-    fetching = [isinstance(source, HubSource) and not (batch.counts_sources and _cached(source))
+    fetching = [not isinstance(source, LocalSource) and not (batch.counts_sources and _cached(source))
                 for source in batch.sources]
     jobs, environment = batch.jobs, dict[str, str]()
     if not crew.remote or batch.max_memory is not None:
@@ -121,7 +121,8 @@ def _apart(places: Sequence[Place]) -> None:
                              next="convert them in batches of their own, with another -o or --registry")
 
 
-def _cached(source: HubSource) -> bool:
+def _cached(source: HubSource | UrlSource) -> bool:
     from zooconv.hub import Hub
+    from zooconv.sources.web import kept_at
 
-    return Hub().is_cached(source)
+    return kept_at(source).is_file() if isinstance(source, UrlSource) else Hub().is_cached(source)

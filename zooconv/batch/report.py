@@ -9,7 +9,7 @@ from typing import Any
 from zooconv.batch.plan import Planned
 from zooconv.batch.run import Result
 from zooconv.batch.task import Outcome, Task
-from zooconv.names import HubSource
+from zooconv.names import LocalSource
 from zooconv.output import table
 
 HEADER = ("NAME", "", "MB", "SECONDS", "FILE")
@@ -68,11 +68,11 @@ def _failures(result: Result) -> Iterator[str]:
 
 
 def _source(task: Task) -> str:
-    return task.source.repo if isinstance(task.source, HubSource) else str(task.source.path)
+    return str(task.source.path) if isinstance(task.source, LocalSource) else task.source.address
 
 
 def _mb(task: Task) -> float | None:
-    if task.mb is not None or not isinstance(task.source, HubSource):
+    if task.mb is not None or isinstance(task.source, LocalSource):
         return task.mb
     return task.source.model.mb if task.source.model else None
 

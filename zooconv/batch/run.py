@@ -23,7 +23,7 @@ from zooconv.batch.select import select
 from zooconv.batch.task import Failure, Outcome, Task, different, versions, work
 from zooconv.engine import Crew, Pool
 from zooconv.errors import UsageError
-from zooconv.names import HubSource
+from zooconv.names import LocalSource
 from zooconv.options import Options
 from zooconv.place import FOLDER
 from zooconv.registry import Record
@@ -163,7 +163,7 @@ class _Driver:
     def submit(self, task: Task) -> None:
         self.disk.started(task)
         self.tries[task.name] += 1
-        source = task.source.repo if isinstance(task.source, HubSource) else str(task.source.path)
+        source = str(task.source.path) if isinstance(task.source, LocalSource) else task.source.address
         self.watch(Submitted(task.name, source))
         self.running[self.pool.submit(work, task)] = task
 

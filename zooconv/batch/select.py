@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from zooconv.errors import UsageError
-from zooconv.names import LocalSource, Source, resolve
+from zooconv.names import LocalSource, Source, UrlSource, resolve
 from zooconv.output import some
 from zooconv.plugins import family as family_of
 from zooconv.zoo import Model, zoo
@@ -57,8 +57,8 @@ class _Fetched:
 
     def of(self, models: Iterable[Model]) -> list[Model]:
         models = list(models)
-        self.others |= {model.name: None for model in models if not model.repo}
-        return [model for model in models if model.repo]
+        self.others |= {model.name: None for model in models if not model.place}
+        return [model for model in models if model.place]
 
     def tell(self) -> None:
         if names := [*self.others]:
@@ -66,12 +66,12 @@ class _Fetched:
 
 
 def _lines(path: Path) -> Iterable[str]:
-    """The names in a list: one a line; what follows a # is a remark. `-` is standard input."""
+    """The names in a list: one a line; what follows a # of its own is a remark. `-` is standard input."""
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the list {path}: {error}", next="a text file, one name a line") from None
-    return [name for line in text.splitlines() if (name := line.split("#")[0].strip())]
+    return [name for line in text.splitlines() if (name := re.split(r"(?:^|\s)#", line)[0].strip())]
 
 
 def _meant(text: str, fetched: _Fetched) -> list[Source]:
@@ -87,7 +87,9 @@ def _meant(text: str, fetched: _Fetched) -> list[Source]:
 
 
 def _identity(source: Source) -> object:
-    return source.path.resolve() if isinstance(source, LocalSource) else (source.repo, source.revision, source.files)
+    if isinstance(source, LocalSource):
+        return source.path.resolve()
+    return source.url if isinstance(source, UrlSource) else (source.repo, source.revision, source.files)
 
 
 def _share(sources: list[Source], shard: str | None) -> list[Source]:

@@ -13,6 +13,7 @@ import typer
 from zooconv import __version__
 from zooconv.cli import (
     batch,
+    cache,
     card,
     config,
     convert,
@@ -25,6 +26,7 @@ from zooconv.cli import (
     list_,
     parity,
     plugins,
+    registry,
     repair,
     show,
     verify,
@@ -53,6 +55,8 @@ for name, command, panel in (
     ("card", card.card, "Check"),
 ):
     app.command(name, rich_help_panel=panel)(command)
+app.add_typer(registry.app, name="registry", rich_help_panel="Record")
+app.add_typer(cache.app, name="cache", rich_help_panel="Record")
 app.add_typer(plugins.app, name="plugins", rich_help_panel="Look")
 
 

@@ -19,7 +19,8 @@ def fetch(out: Output, name: Annotated[str, typer.Argument(
     from zooconv.hub import Hub
 
     got = pipeline.fetch(name, hub=Hub(progress=not (out.json or out.quiet)))
-    out.say(facts(("source", f"{got.repo} @ {got.revision}"),
-                  *((f.file, f"{megabytes(f.size)}, sha256 {f.sha256}, as the hub says") for f in got.files)))
-    out.result({"path": str(got.path), "repo": got.repo, "revision": got.revision, "license": got.license,
+    out.say(facts(("source", str(got)), ("passed over", "\n".join(got.passed)),
+                  *((f.file, f"{megabytes(f.size)}, sha256 {f.sha256}, as {'promised' if got.url else 'the hub says'}")
+                    for f in got.files)))
+    out.result({"path": str(got.path), **got.origin, "license": got.license,
                 "files": [f._asdict() for f in got.files]}, str(got.path), str(got.path))

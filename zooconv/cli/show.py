@@ -17,14 +17,14 @@ def show(out: Output, name: Annotated[str, typer.Argument(help="A model of the z
     """Show all that is known of one model."""
     from zooconv.errors import UsageError
     from zooconv.mapping.family import config_facts, config_text
-    from zooconv.names import HubSource, resolve
+    from zooconv.names import resolve
     from zooconv.plugins import family
     from zooconv.zoo import zoo
 
     model = zoo().find(name.removeprefix("zoo://"))
     if model is None:
         source = resolve(name, zoo())
-        model = source.model if isinstance(source, HubSource) else None
+        model = source.model
     if model is None:
         raise UsageError(f"{name} is no model of the zoo", next=f"zooconv fetch-convert {name} --dry-run")
     known = family(model.family)
@@ -32,13 +32,13 @@ def show(out: Output, name: Annotated[str, typer.Argument(help="A model of the z
     text = facts(
         ("name", model.name), ("also", ", ".join(model.aliases)),
         ("is", f"{known.title} {model.variant}  ({config_text(config)})"),
-        ("source", f"https://huggingface.co/{model.repo}  ({model.mb} MB)" if model.repo else f"none  ({model.mb} MB)"),
-        ("licence", model.license),
+        ("source", f"{model.place or 'none'}  ({model.mb} MB)"), ("mirrors", "\n".join(model.mirrors)),
+        ("sha256", model.promised), ("licence", model.license),
         ("input", f"{model.input} x {model.input}, mean {_triple(model.mean)}, std {_triple(model.std)}, on 0..1, RGB"),
         ("mind", model.note), ("layouts", ", ".join(model.layouts)),
-        ("next", f"zooconv fetch-convert {model.name} --layout …" if model.repo else ""),
+        ("next", f"zooconv fetch-convert {model.name} --layout …" if model.place else ""),
     )
-    out.result({**facts_of(model), "config": config_facts(config)}, text, model.repo)
+    out.result({**facts_of(model), "config": config_facts(config)}, text, model.repo or model.url)
 
 
 def _triple(values: tuple[float, ...]) -> str:

@@ -17,15 +17,15 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan, proved f
 
 def walk(out: Output, source: Source, options: Options, *, dry_run: bool) -> None:
     """Walk the road for one source, and say what happened."""
-    from zooconv.names import HubSource
+    from zooconv.names import LocalSource
     from zooconv.pipeline import looking_ahead, run
     from zooconv.report import config_part, summary
 
     hub = None
-    if isinstance(source, HubSource):
+    if not isinstance(source, LocalSource):
         from zooconv.hub import Hub
 
-        out.say(f"fetching {source.repo} …")
+        out.say(f"fetching {source.address} …")
         hub = Hub(progress=not (out.json or out.quiet))
     if dry_run:
         with looking_ahead(source, options, hub=hub) as preview:

@@ -15,7 +15,7 @@ from zooconv.mapping.change import in_turn
 from zooconv.mapping.family import Family, Layout
 from zooconv.mapping.fit import fit
 from zooconv.mapping.plan import chosen_changes, make_plan, must_hold
-from zooconv.names import HubSource, LocalSource, resolve
+from zooconv.names import HubSource, LocalSource, UrlSource, resolve
 from zooconv.options import CHOICES
 from zooconv.place import place
 from zooconv.plugins import chosen_layout, families, family
@@ -75,8 +75,9 @@ def _of_artifact(book: Registry, name: str, project: str | None) -> Wanted:
     layout = chosen_layout(known, project or record.layout)
     source, file = record.source, record.source.files[0].file
     model = zoo().find(name.partition("/")[0])
-    if source.repo and (model is None or model.repo != source.repo):
-        model = zoo().find(f"{source.repo}:{file}") or zoo().find(source.repo)
+    place = source.repo or source.url
+    if place and (model is None or place not in (model.repo, model.url)):
+        model = zoo().find(f"{place}:{file}") or zoo().find(place)
     try:
         dialect = dialect_requires(known, read_certificate(certificate_path(path)).dialect)
     except ZooError as error:
@@ -87,10 +88,10 @@ def _of_artifact(book: Registry, name: str, project: str | None) -> Wanted:
         raise CheckFailed(f"{path} is not what layout {record.layout} holds", next=f"zooconv verify {name}")
     turned = any(change.turns_colours for change in chosen_changes(known, config, _choices(record)))
     return Wanted(known, layout, project or record.layout, config, str(path), dialect,
-                  model if model and model.repo == source.repo else None, turned)
+                  model if model and place in (model.repo, model.url) else None, turned)
 
 
-def _of_model(source: HubSource, model: Model, project: str, choices: Mapping[str, Any]) -> Wanted:
+def _of_model(source: HubSource | UrlSource, model: Model, project: str, choices: Mapping[str, Any]) -> Wanted:
     known = family(model.family)
     layout = chosen_layout(known, project)
     asked = chosen_changes(known, known.variants[model.variant], choices)

@@ -1,7 +1,8 @@
 """A Hugging Face hub on this machine, with faults to order, for the real huggingface_hub client.
 
 It speaks what the client needs to find and download models: model info, file resolution with LFS redirects, ranges,
-and the error codes of the real hub. Two sockets: the hub, which may see a token, and the storage host, which must not.
+and the error codes of the real hub. Two sockets: the hub, which may see a token, and the storage host, which must not;
+and, with a certificate, a third one that has plain files at https addresses.
 
     with LocalHub() as hub:
         hub.add("timm/convnext_tiny.fb_in22k", {"model.safetensors": path})
@@ -17,7 +18,9 @@ import hashlib
 import json
 import re
 import socket
+import ssl
 import struct
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -89,9 +92,13 @@ class Fault:
 
 
 class LocalHub:
-    """The two servers. A context manager; `url` is what HF_ENDPOINT must be."""
+    """The servers. A context manager; `url` is what HF_ENDPOINT must be.
 
-    def __init__(self) -> None:
+    With `certificate`, a PEM file with its key, `web` is an https host for what `put` is given; $SSL_CERT_FILE must
+    name the same file for a client that is to trust it.
+    """
+
+    def __init__(self, certificate: Path | None = None) -> None:
         self.repos: dict[str, Repo] = {}
         self.faults: list[Fault] = []
         self.requests: list[str] = []
@@ -99,6 +106,10 @@ class LocalHub:
         self.lock = threading.Lock()
         self._servers = [self._serve("hub"), self._serve("cdn")]
         self.url, self.cdn = (f"http://127.0.0.1:{server.server_address[1]}" for server in self._servers)
+        self.web, self.files = "", dict[str, Blob | str]()
+        if certificate:
+            self._servers.append(self._serve("web", certificate))
+            self.web = f"https://127.0.0.1:{self._servers[-1].server_address[1]}"
 
     def add(self, repo: str, files: Mapping[str, bytes | Path], *, branch: str = "main", **facts: Any) -> str:
         """Commit files to a repository; the commit. `facts` are fields of `Repo`."""
@@ -111,6 +122,11 @@ class LocalHub:
         commit = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
         known.commits[commit], known.refs[branch] = tree, commit
         return commit
+
+    def put(self, path: str, content: bytes | Path | str) -> str:
+        """Have a file at an https address, or a redirection, which is a text; the address."""
+        self.files[path] = content if isinstance(content, str) else Blob.of(path, content)
+        return f"{self.web}{path}"
 
     def fault(self, pattern: str, **what: Any) -> Fault:
         """Order a fault. See `Fault`."""
@@ -136,10 +152,13 @@ class LocalHub:
             server.shutdown()
             server.server_close()
 
-    def _serve(self, role: str) -> ThreadingHTTPServer:
+    def _serve(self, role: str, certificate: Path | None = None) -> ThreadingHTTPServer:
         handler = type(f"{role}Handler", (_Handler,), {"hub": self, "role": role})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        server.daemon_threads = True
+        server = _Server(("127.0.0.1", 0), handler)
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         return server
 
@@ -149,6 +168,15 @@ class LocalHub:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self.close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Tell of anything but a client that hung up, as one does that does not trust the certificate."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _Refused(Exception):
@@ -171,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if self.fault.status is not None:
                 raise _Refused(self.fault.status)
-            answer = self._resolve if self.role == "hub" else self._storage
+            answer = {"hub": self._resolve, "cdn": self._storage, "web": self._plain}[self.role]
             answer(parts.path, parse_qs(parts.query))
         except _Refused as error:
             self._send(error.status, error.headers, b"{}")
@@ -244,9 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
     # -- the storage host --------------------------------------------------------------------------------------------
 
     def _storage(self, path: str, query: Mapping[str, list[str]]) -> None:
-        if self.headers.get("Authorization"):
-            self.hub.token_leaked = True
-            raise _Refused(400, "", "the token came to the storage host")
+        self._no_token()
         name = query["name"][0]
         for tree in self.hub.repos[name].commits.values():
             for blob in tree.values():
@@ -254,6 +280,23 @@ class _Handler(BaseHTTPRequestHandler):
                     self._content(blob, {"ETag": f'"{blob.sha256[:32]}"', "Accept-Ranges": "bytes"})
                     return
         raise _Refused(404)
+
+    # -- the https host ----------------------------------------------------------------------------------------------
+
+    def _plain(self, path: str, query: Mapping[str, list[str]]) -> None:
+        self._no_token()
+        found = self.hub.files.get(path)
+        if found is None:
+            raise _Refused(404)
+        if isinstance(found, str):
+            self._send(302, {"Location": found}, b"")
+        else:
+            self._content(found, {"Accept-Ranges": "bytes"})
+
+    def _no_token(self) -> None:
+        if self.headers.get("Authorization"):
+            self.hub.token_leaked = True
+            raise _Refused(400, "", f"the token came to {self.role}")
 
     # -- answers -----------------------------------------------------------------------------------------------------
 

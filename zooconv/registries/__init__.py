@@ -1,0 +1,1 @@
+"""Whole registries: merged, checked, exported, and known to git."""

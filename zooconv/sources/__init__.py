@@ -1,0 +1,1 @@
+"""Where sources are had from, and what of them is kept."""
