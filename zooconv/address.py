@@ -20,7 +20,7 @@ from functools import cache
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from zooconv.errors import UsageError
-from zooconv.options import Options
+from zooconv.options import WAY_BACK, Options
 
 SCHEME = "zoo://"
 # Detectron2 chooses by a path's suffix how to read it: detectron2/checkpoint/detection_checkpoint.py.
@@ -115,7 +115,7 @@ def _words() -> dict[str, _Word]:
     hints = get_type_hints(Options)
     words: dict[str, _Word] = {}
     for f in fields(Options):
-        if f.metadata["recorded"]:
+        if f.metadata["recorded"] and f.name not in WAY_BACK:
             yes, _, no = f.metadata["flags"][0].replace("--", "").partition("/")
             kinds = getattr(hints[f.name], "__args__", (hints[f.name],))
             if bool in kinds:

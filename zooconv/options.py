@@ -29,14 +29,14 @@ class Options:
     layout: str = _option("d2", "What the target's Detectron2 project loads; see zooconv layouts.",
                           "--layout", "-l", group="Target")
     to: str | None = _option(None, "Write an upstream's own file instead: timm, transformers, torchvision, official …",
-                             "--to", group="Target")
+                             "--to", group="Way back")
     extract: bool = _option(False, "Write the backbone of a whole model's checkpoint, in the names that it has.",
-                            "--extract", group="Target", recorded=True)
+                            "--extract", group="Way back", recorded=True)
     fill_from: str | None = _option(None, "Take what Detectron2 never had, such as the classifier, from the "
                                           "original: a name, a repository or a file, in the names that are written.",
-                                    "--fill-from", group="Target")
+                                    "--fill-from", group="Way back")
     drop_trained: bool = _option(False, "Leave behind what only a Detectron2 class has, though it was trained.",
-                                 "--drop-trained", group="Target", recorded=True)
+                                 "--drop-trained", group="Way back", recorded=True)
     fresh: bool = _option(True, "Write the tensors that the layout adds, at their start values.",
                           "--fresh/--no-fresh", group="Target", recorded=True)
     portable: bool = _option(False, "Leave out the mount, and have Detectron2 match names by their ends.",
@@ -127,3 +127,5 @@ class Options:
 
 CHOICES = tuple(f.name for f in fields(Options) if f.metadata["group"] == "Changes")
 """The options that ask for changes."""
+WAY_BACK = tuple(f.name for f in fields(Options) if f.metadata["group"] == "Way back")
+"""The options that make something else than a file for a Detectron2 project."""
