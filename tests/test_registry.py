@@ -160,7 +160,8 @@ def test_after_any_failure_the_registry_is_the_old_or_the_new_one(work, number):
     pytest.fail("the update never came through")
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, pytest.param(errno.EIO, marks=pytest.mark.slow)],
+                         ids=["ENOSPC", "EIO"])
 def test_after_any_failure_of_a_conversion_its_file_is_absent_or_whole(source, number):
     whole = convert(source, load_check=False, report=False).path.read_bytes()
     for fail_at in range(1, 2000):

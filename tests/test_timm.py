@@ -71,10 +71,13 @@ def test_a_random_sample_of_architectures_does(timm):
 
 
 @pytest.mark.slow
-def test_every_architecture_does(timm):
-    outcomes = list(prove_all())
-    assert len(outcomes) == len(timm.list_models(pretrained=True)) - (1826 - 1151)
+def test_every_sixth_architecture_does():
+    """`make prove` tries them all."""
+    every = list(FAMILY.variants)
+    assert len(every) == 1151
+    outcomes = list(prove_all(every[::6]))
     assert [outcome for outcome in outcomes if outcome.wrong] == []
+    assert len(outcomes) == 192
 
 
 @pytest.mark.parametrize("name", [SMALL, *(pytest.param(name, marks=pytest.mark.slow)
