@@ -149,7 +149,7 @@ def dialects() -> None:
 
 def command_line() -> None:
     """Every verb and every flag."""
-    command = [sys.executable, "-m", "typer", "zooconv.cli.app", "utils", "docs", "--name", "zooconv"]
+    command = [sys.executable, "-m", "typer", "zooconv.cli.whole", "utils", "docs", "--name", "zooconv"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "200"})  # noqa: S603
     body = done.stdout.split("**Commands**:", 1)[1]
     cog.outl(html.unescape(body[body.index("## "):]).strip())

@@ -12,7 +12,7 @@ from support import ROOT
 
 from zooconv import hookspecs
 from zooconv.card import schema
-from zooconv.cli.app import app
+from zooconv.cli.whole import app
 from zooconv.scaffold import EXAMPLE, rendered
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -6,58 +6,49 @@ import gc
 import os
 import signal
 import sys
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
 from zooconv import __version__
-from zooconv.cli import (
-    batch,
-    cache,
-    card,
-    config,
-    convert,
-    diff,
-    doctor,
-    fetch,
-    fetch_convert,
-    inspect,
-    layouts,
-    list_,
-    parity,
-    plugins,
-    registry,
-    repair,
-    show,
-    verify,
-)
 
-app = typer.Typer(
-    name="zooconv", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
-    epilog="Start with: zooconv fetch-convert convnext_tiny_22k",
-)
+# Each verb's file, and the panel of the help that it stands in.
+VERBS = {
+    "fetch-convert": ("fetch_convert", "Convert"),
+    "convert": ("convert", "Convert"),
+    "batch": ("batch", "Convert"),
+    "fetch": ("fetch", "Convert"),
+    "inspect": ("inspect", "Look"),
+    "diff": ("diff", "Look"),
+    "list": ("list_", "Look"),
+    "show": ("show", "Look"),
+    "layouts": ("layouts", "Look"),
+    "doctor": ("doctor", "Mend"),
+    "repair": ("repair", "Mend"),
+    "config": ("config", "Use"),
+    "verify": ("verify", "Check"),
+    "parity": ("parity", "Check"),
+    "card": ("card", "Check"),
+    "registry": ("registry", "Record"),
+    "cache": ("cache", "Record"),
+    "plugins": ("plugins", "Look"),
+}
 
-for name, command, panel in (
-    ("fetch-convert", fetch_convert.fetch_convert, "Convert"),
-    ("convert", convert.convert, "Convert"),
-    ("batch", batch.batch, "Convert"),
-    ("fetch", fetch.fetch, "Convert"),
-    ("inspect", inspect.inspect, "Look"),
-    ("diff", diff.diff, "Look"),
-    ("list", list_.list_, "Look"),
-    ("show", show.show, "Look"),
-    ("layouts", layouts.layouts, "Look"),
-    ("doctor", doctor.doctor, "Mend"),
-    ("repair", repair.repair, "Mend"),
-    ("config", config.config, "Use"),
-    ("verify", verify.verify, "Check"),
-    ("parity", parity.parity, "Check"),
-    ("card", card.card, "Check"),
-):
-    app.command(name, rich_help_panel=panel)(command)
-app.add_typer(registry.app, name="registry", rich_help_panel="Record")
-app.add_typer(cache.app, name="cache", rich_help_panel="Record")
-app.add_typer(plugins.app, name="plugins", rich_help_panel="Look")
+
+def wired(*verbs: str) -> typer.Typer:
+    """The command line with these verbs, or with all: a verb that is called need not wait for the others' files."""
+    app = typer.Typer(name="zooconv", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
+                      epilog="Start with: zooconv fetch-convert convnext_tiny_22k")
+    app.callback()(root)
+    for name in verbs or VERBS:
+        file, panel = VERBS[name]
+        module = import_module(f"zooconv.cli.{file}")
+        if isinstance(verbs_of_its_own := getattr(module, "app", None), typer.Typer):
+            app.add_typer(verbs_of_its_own, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, rich_help_panel=panel)(getattr(module, file))
+    return app
 
 
 def _version(value: bool) -> None:
@@ -66,7 +57,6 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True,
                                                help="Print the version.")] = False) -> None:
     """Published backbone weights into the exact file that a Detectron2 project loads, proved on the way."""
@@ -84,6 +74,6 @@ def main() -> None:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app()
+        wired(*(verb for verb in sys.argv[1:2] if verb in VERBS))()
     finally:
         gc.freeze()  # all memory goes with the process: no need to walk through it once more, for 50 ms
