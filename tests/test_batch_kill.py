@@ -74,7 +74,8 @@ class Running:
         error = self.process.stderr.read()
         self.process.stderr.close()
         code = self.process.wait()
-        assert "Traceback" not in error, error
+        # of a driver that was killed while it started a worker, Python's fork server complains
+        assert code == -signal.SIGKILL or "Traceback" not in error, error
         return code, {e["name"].split("/")[0]: e["status"] for e in self.events if e["event"] == "finished"}
 
 
