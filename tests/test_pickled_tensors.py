@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_plain_pickle import PROTOCOLS, Payload, read, write
+from test_plain_pickle import ARRAYS, PROTOCOLS, Payload, read, write
 
 from zooconv.checkpoint.open import open_checkpoint
 from zooconv.errors import UnsafeFile, UsageError
@@ -178,10 +178,13 @@ def test_what_is_no_dense_tensor_is_refused_among_the_weights(tmp_path, value):
         read(write(tmp_path / "x.pkl", {"w": BASE, "odd": value}))
 
 
-@settings(max_examples=150)
-@given(st.sampled_from(PROTOCOLS), st.integers(0), st.binary(max_size=4))
-def test_a_file_with_other_bytes_anywhere_is_read_or_refused_plainly(tmp_path_factory, protocol, at, other):
-    content = bytearray(pickle.dumps({"model": TENSORS["a few"], "__author__": "x"}, protocol))
+FEW = {"arrays": ARRAYS["a few"], "tensors": TENSORS["a few"]}
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(sorted(FEW)), st.sampled_from(PROTOCOLS), st.integers(0), st.binary(max_size=4))
+def test_a_pickle_with_other_bytes_anywhere_is_read_or_refused_plainly(tmp_path_factory, kind, protocol, at, other):
+    content = bytearray(pickle.dumps({"model": FEW[kind], "__author__": "x"}, protocol))
     at = 2 + at % (len(content) - 2)
     content[at:at + len(other)] = other
     path = tmp_path_factory.getbasetemp() / "odd.pkl"
@@ -191,8 +194,9 @@ def test_a_file_with_other_bytes_anywhere_is_read_or_refused_plainly(tmp_path_fa
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_truncated_file_is_refused_wherever_it_ends(tmp_path, protocol):
-    content = pickle.dumps(TENSORS["a few"], protocol)
+@pytest.mark.parametrize("kind", FEW)
+def test_a_truncated_pickle_is_refused_wherever_it_ends(tmp_path, kind, protocol):
+    content = pickle.dumps(FEW[kind], protocol)
     for end in range(2, len(content), 7):
         (tmp_path / "x.pkl").write_bytes(content[:end])
         with pytest.raises(UnsafeFile):

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import pytest
 from hypothesis import assume, given, settings
@@ -256,9 +257,10 @@ def resolved(text, side):
             keeping = {"<": side == "ours", "=": side == "theirs", ">": True}[each[0]]
         elif keeping:
             kept.append(each)
-    path = Path("resolved.json")
-    path.write_text("".join(kept))
-    return Registry.read(path)
+    with NamedTemporaryFile("w", suffix=".json") as file:
+        file.write("".join(kept))
+        file.flush()
+        return Registry.read(Path(file.name))
 
 
 @settings(max_examples=30)
