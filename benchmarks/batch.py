@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -19,8 +18,8 @@ from threading import Event, Thread
 from time import perf_counter
 from typing import Self
 
-HERE = Path(__file__).parent
-DATA = HERE / "data"
+from page import DATA, MACHINE, write
+
 RUNS = int(os.environ.get("RUNS", "3"))
 LARGE, TINY, WORKERS = 20, int(os.environ.get("TINY", "1000")), 2
 
@@ -209,15 +208,7 @@ def main() -> None:
          f"of it torch {torch['torch']:.0f} MiB, Python and the tables {torch['base']:.0f} MiB",
          f"≤ {WORKERS} × 64 MiB + those", verdict(most, room)),
     ]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    machine = (f"{os.cpu_count()} cores, {platform.machine()}, Linux, Python {platform.python_version()}, a load of "
-               f"{os.getloadavg()[1]:.0f} over five minutes")
-    template = (HERE / "batch.template.md").read_text(encoding="utf-8")
-    text = template.format(machine=machine, runs=RUNS, table=table)
-    (HERE / "batch.md").write_text(text, encoding="utf-8")
-    print(text)
-    if "--keep" not in sys.argv:
-        shutil.rmtree(DATA)
+    write("batch", rows, RUNS, f"{MACHINE}, a load of {os.getloadavg()[1]:.0f} over five minutes")
 
 
 if __name__ == "__main__":

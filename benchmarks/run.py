@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,8 +16,9 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
+from page import DATA, write
+
 HERE = Path(__file__).parent
-DATA = HERE / "data"
 RUNS = int(os.environ.get("RUNS", "7"))
 PYTHON = sys.executable
 CLI = [PYTHON, "-m", "zooconv"]
@@ -154,14 +153,7 @@ def main() -> None:
     rows = [*large_file(), *memory(), *command_line(), *proofs()]
     for left in ("core.pth", "copy.pth", "usual.pth", "cli.pth", "cli.pth.md", "registry.json"):
         (DATA / left).unlink(missing_ok=True)
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    template = (HERE / "README.template.md").read_text(encoding="utf-8")
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Linux, Python {platform.python_version()}"
-    text = template.format(machine=machine, runs=RUNS, table=table)
-    (HERE / "README.md").write_text(text, encoding="utf-8")
-    print(text)
-    if "--keep" not in sys.argv:
-        shutil.rmtree(DATA)
+    write("README", rows, RUNS)
 
 
 if __name__ == "__main__":
