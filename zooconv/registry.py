@@ -27,7 +27,7 @@ from zooconv import settings
 from zooconv.atomic import drafting, locked
 from zooconv.digest import FileDigest, canonical_json, strict_json
 from zooconv.errors import UsageError
-from zooconv.options import Format
+from zooconv.options import CHOICES, Format
 from zooconv.tensor import DTYPES
 
 SCHEMA = 1
@@ -99,6 +99,11 @@ class Converter(_Strict):
     version: Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+!_-]*\z", max_length=64)]
     rules: Sha256
     options: dict[str, Any] = {}
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """The changes that were asked for, by option."""
+        return {name: value for name, value in self.options.items() if name in CHOICES}
 
 
 class Output(_Strict):

@@ -15,7 +15,7 @@ from zooconv.mapping.family import Family, Layout
 from zooconv.mapping.fit import Fit, explained, fit, prefixes
 from zooconv.mapping.portable import unmounted
 from zooconv.names import LocalSource, local, resolve
-from zooconv.options import CHOICES, Options
+from zooconv.options import Options
 from zooconv.origin import original_of, source_of
 from zooconv.pipeline import run
 from zooconv.plugins import chosen_target, family
@@ -45,8 +45,7 @@ class Subject:
     @property
     def chosen(self) -> dict[str, Any]:
         """The changes that were asked for when the artifact was made, by option."""
-        options = self.record.converter.options if self.record else {}
-        return {name: value for name, value in options.items() if name in CHOICES}
+        return self.record.converter.choices if self.record else {}
 
     @property
     def record(self) -> Record | None:

@@ -16,11 +16,11 @@ from zooconv.mapping.family import Family, Layout
 from zooconv.mapping.fit import fit
 from zooconv.mapping.plan import chosen_changes, make_plan, must_hold
 from zooconv.names import HubSource, LocalSource, UrlSource, resolve
-from zooconv.options import CHOICES
 from zooconv.place import place
 from zooconv.plugins import chosen_layout, families, family
 from zooconv.recognise import recognise
 from zooconv.registry import Record, Registry, registry_near
+from zooconv.tensor import TensorSpec
 from zooconv.zoo import Model, zoo
 
 USUAL = "d2"
@@ -50,10 +50,11 @@ def wanted_for(what: str, layout: str | None = None, choices: Mapping[str, Any] 
 
 def _recorded(book: Registry, what: str, layout: str | None, choices: Mapping[str, Any]) -> str | None:
     """The name of the one artifact that is meant. Raises UsageError where it could be several."""
+    chosen = {name: record.converter.choices for name, record in book.records.items()}
     meant = [name for name in book.meant(what) if book.artifact(book.records[name]).exists()
-             and _is_in(book.records[name], layout) and (not choices or _choices(book.records[name]) == dict(choices))]
+             and _is_in(book.records[name], layout) and (not choices or chosen[name] == dict(choices))]
     if len(meant) > 1 and not choices:
-        meant = [name for name in meant if not _choices(book.records[name])] or meant
+        meant = [name for name in meant if not chosen[name]] or meant
     if len(meant) > 1:
         raise UsageError(f"{what} could be any of {len(meant)} artifacts", why=meant[:20],
                          next=f"name one: zooconv config {meant[0]}")
@@ -63,10 +64,6 @@ def _recorded(book: Registry, what: str, layout: str | None, choices: Mapping[st
 def _is_in(record: Record, layout: str | None) -> bool:
     known = family(record.converter.name)
     return layout is None or chosen_layout(known, layout) is chosen_layout(known, record.layout)
-
-
-def _choices(record: Record) -> dict[str, Any]:
-    return {name: value for name, value in record.converter.options.items() if name in CHOICES}
 
 
 def _of_artifact(book: Registry, name: str, project: str | None) -> Wanted:
@@ -83,10 +80,11 @@ def _of_artifact(book: Registry, name: str, project: str | None) -> Wanted:
     except ZooError as error:
         raise CheckFailed(f"what {name} was made of is not known without its certificate", why=[error.what],
                           next=f"zooconv verify {name}") from None
-    config = _read(path, known, layout)
+    with open_checkpoint(path) as checkpoint:
+        config = _held(checkpoint.specs, known, layout)
     if config is None:
         raise CheckFailed(f"{path} is not what layout {record.layout} holds", next=f"zooconv verify {name}")
-    turned = any(change.turns_colours for change in chosen_changes(known, config, _choices(record)))
+    turned = any(change.turns_colours for change in chosen_changes(known, config, record.converter.choices))
     return Wanted(known, layout, project or record.layout, config, str(path), dialect,
                   model if model and place in (model.repo, model.url) else None, turned)
 
@@ -104,18 +102,18 @@ def _of_model(source: HubSource | UrlSource, model: Model, project: str, choices
 
 def _of_file(source: LocalSource, project: str | None, choices: Mapping[str, Any], registry: Path | None) -> Wanted:
     with open_checkpoint(source.path) as checkpoint:
-        found = recognise(checkpoint.specs, families(), what=source.path.name)
+        specs = checkpoint.specs
+    found = recognise(specs, families(), what=source.path.name)
     known = found.family
     layout = chosen_layout(known, project or (found.layout.name if found.layout else USUAL))
-    if not choices and (config := _read(source.path, known, layout)) is not None:
+    if not choices and (config := _held(specs, known, layout)) is not None:
         return Wanted(known, layout, project or layout.name, config, str(source.path))
     plan = make_plan(found, layout, choices=choices)
     target = place(source, project or layout.name, registry=registry, marks=choices)
     return wanted_of(plan, str(target.path), project=project or layout.name)
 
 
-def _read(path: Path, known: Family[Any], layout: Layout) -> Any:
-    """The config that a file in this layout holds; nothing for a file that is in another."""
-    with open_checkpoint(path) as checkpoint:
-        found = fit(known, layout.body, checkpoint.specs, layout.mount, layout)
+def _held(specs: Mapping[str, TensorSpec], known: Family[Any], layout: Layout) -> Any:
+    """The config of a file with these tensors, where it is in this layout."""
+    found = fit(known, layout.body, specs, layout.mount, layout)
     return found.config if found.exact else None
