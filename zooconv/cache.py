@@ -28,7 +28,7 @@ from zooconv.names import HubSource, LocalSource, UrlSource, artifact_name, reso
 from zooconv.options import Options
 from zooconv.pipeline import run
 from zooconv.place import Place, place
-from zooconv.plugins import all_layouts, chosen_layout, family, provider
+from zooconv.plugins import all_layouts, chosen_layout, family, layout_names, provider
 from zooconv.registry import Record, Registry
 from zooconv.report import summary
 from zooconv.zoo import zoo
@@ -90,13 +90,14 @@ def _name(address: Address, source: HubSource | UrlSource) -> str:
 def _is_there(target: Place) -> bool:
     """Is the file there that the cache's registry records, as what is installed now would make it?"""
     record = _records(target.registry).get(target.name)
-    mark = _read_mark(target.path)
-    if record is None or not mark or not target.path.is_file():
+    left = _read_mark(target.path)
+    if record is None or not left or not target.path.is_file():
         return False
-    if mark.get("made_by") != made_by(family(record.converter.name)) or not _by_what_is_installed(record):
+    mark = _mark(target.path, record)
+    if left.get("made_by") != mark["made_by"] or not _by_what_is_installed(record):
         log.info("%s was made by other rules; it is made anew", target.path)
         return False
-    if mark == _mark(target.path, record):
+    if left == mark:
         return True
     if file_sha256(target.path).sha256 != record.output.files[0].sha256:
         log.warning("%s is not the file that was recorded; it is made anew", target.path)
@@ -165,5 +166,5 @@ def _make(address: Address, source: HubSource | UrlSource, options: Options, tar
     log.info("%s is made:\n%s\nIn your Detectron2 config:\n%s", address, summary(conversion.data),
              config_of(wanted, comments=False))
     if "layout" not in address.options:
-        others = [name for layout in all_layouts(conversion.preview.plan.family) for name in layout.names]
-        log.info("the layout is %s, the default; there are %s", options.layout, ", ".join(others))
+        others = ", ".join(layout_names(conversion.preview.plan.family))
+        log.info("the layout is %s, the default; there are %s", options.layout, others)

@@ -7,6 +7,7 @@ import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -149,12 +150,12 @@ class Conversion:
         """The artifact's file."""
         return self.preview.place.path
 
-    @property
+    @cached_property
     def content(self) -> Content:
         """The artifact's tensors, as the registry describes them."""
         return content(self.written.target, self.certificate.artifact.canonical)
 
-    @property
+    @cached_property
     def source_content(self) -> Content:
         """The source's tensors, likewise."""
         return content(self.written.source, self.certificate.source.canonical)
@@ -176,7 +177,7 @@ class Conversion:
         """The artifact's line in the registry: where it is held to one, that one."""
         return self.preview.pin.record if self.preview.pin else self.made
 
-    @property
+    @cached_property
     def made(self) -> Record:
         """The line that says what was made of what."""
         preview, written, plan = self.preview, self.written, self.preview.plan

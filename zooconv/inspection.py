@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from zooconv.canonical import canonical_digest
 from zooconv.checkpoint.open import Checkpoint
-from zooconv.errors import ZooError
+from zooconv.errors import CheckFailed, ZooError
 from zooconv.mapping.family import Layout, config_facts
 from zooconv.mapping.fit import Fit
 from zooconv.mapping.plan import make_plan
@@ -84,10 +85,8 @@ def _otherwise(checkpoint: Checkpoint, found: Fit, prefix: str | None) -> Iterat
     """The same file as families that stand for many architectures read it, for layouts that are theirs alone."""
     for family in families():
         if family.members and family.name != found.family.name:
-            other = recognise(checkpoint.specs, families(), what=checkpoint.path.name, prefix=prefix,
-                              layout=family.layouts[0].name)
-            if other.family.name == family.name:
-                yield other
+            with suppress(CheckFailed):
+                yield recognise(checkpoint.specs, [family], what=checkpoint.path.name, prefix=prefix)
 
 
 def _targets(found: Fit, targets: Iterable[Layout]) -> tuple[list[str], dict[str, str]]:

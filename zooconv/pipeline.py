@@ -104,8 +104,8 @@ def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None) -
     """The road up to the proved plan. Nothing is written; the checkpoint is open inside the block."""
     settle = partial(place, source, options.target, output=options.output, format_=options.format,
                      registry=options.registry, name=options.name, marks=options.marks)
-    held = pin(source, settle(), options.typed) if options.locked else None
-    settle()  # what was typed is objected to before anything is fetched
+    near = settle()  # what was typed is objected to before anything is fetched
+    held = pin(source, near, options.typed) if options.locked else None
     with held.fetching() if held else nullcontext():
         source = held.source(source) if held else source
         fetched, path = _at_hand(source, hub)
@@ -157,7 +157,6 @@ def _at_hand(source: Source, hub: Hub | None) -> tuple[Fetched | None, Path]:
     if isinstance(source, LocalSource):
         return None, source.path
     from zooconv.sources.fetch import fetch_source
-
 
     fetched = fetch_source(source, hub)
     return fetched, fetched.path

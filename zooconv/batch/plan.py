@@ -63,6 +63,7 @@ class Planned:
         """Will torch be needed? Not for a batch that is resumed and has all its records."""
         return any(task.options.load_check and not (task.resume and task.name in task.known) for task in self.tasks)
 
+
 def plan(batch: Batch, *, dry: bool = False) -> Planned:
     """Settle everything that can be settled before the first byte.
 
@@ -84,12 +85,12 @@ def plan(batch: Batch, *, dry: bool = False) -> Planned:
         jobs, environment = workers_within(batch.max_memory, jobs or default_jobs(fetching=any(fetching)),
                                            load_check=batch.options.load_check)
         jobs = min(jobs, len(places))
-    sized = batch.max_disk is not None
+    sized, mine = batch.max_disk is not None, versions() if crew.remote else {}
     tasks = tuple(
         Task(source, replace(batch.options, output=where.path, registry=where.registry), where,
              mb=megabytes_of(source) if sized else None, known=registries[where.registry].of(where.name, where.file),
              resume=batch.resume, fetches=fetch, prune=fetch and batch.prune, store=batch.store,
-             versions=versions() if crew.remote else {}, environment=environment)
+             versions=mine, environment=environment)
         for source, where, fetch in zip(batch.sources, places, fetching, strict=True))
     disk = Disk(batch.max_disk / 1e6 if batch.max_disk is not None else None, prune=batch.prune)
     return Planned(tasks, crew, jobs, disk, disk.plan(tasks, jobs or 1) if sized else None,
