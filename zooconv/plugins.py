@@ -73,9 +73,8 @@ def chosen_layout(family: Family[Any], name: str) -> Layout:
     for layout in all_layouts(family):
         if name in layout.names:
             return layout
-    known = [each for layout in all_layouts(family) for each in layout.names]
     upstreams = [dialect.name for dialect in family.dialects]
-    raise _no_such(family, "layout", name, known, f"--to {name}" if name in upstreams else "")
+    raise _no_such(family, "layout", name, layout_names(family), f"--to {name}" if name in upstreams else "")
 
 
 def chosen_naming(family: Family[Any], name: str) -> Layout:
@@ -83,9 +82,8 @@ def chosen_naming(family: Family[Any], name: str) -> Layout:
     for dialect in family.dialects:
         if dialect.name == name:
             return Layout.of(dialect)
-    layouts = [each for layout in all_layouts(family) for each in layout.names]
     raise _no_such(family, "upstream", name, [dialect.name for dialect in family.dialects],
-                   f"--layout {name}" if name in layouts else "")
+                   f"--layout {name}" if name in layout_names(family) else "")
 
 
 def chosen_target(family: Family[Any], name: str) -> Layout:
@@ -106,6 +104,11 @@ def _no_such(family: Family[Any], what: str, name: str, known: list[str], next_:
 def all_layouts(family: Family[Any]) -> tuple[Layout, ...]:
     """A family's layouts: its authors', and those of its reference module."""
     return (*family.layouts, *reference_layouts(family))
+
+
+def layout_names(family: Family[Any]) -> list[str]:
+    """All names of all of a family's layouts."""
+    return [name for layout in all_layouts(family) for name in layout.names]
 
 
 def layouts_for(family: Family[Any], config: Any) -> tuple[str, ...]:

@@ -112,7 +112,7 @@ def complete_name(incomplete: str) -> list[str]:
 
 def complete_layout(incomplete: str) -> list[str]:
     """Layouts of all families, for the shell's completion."""
-    from zooconv.plugins import all_layouts, families
+    from zooconv.plugins import families, layout_names
 
-    names = {name for f in families() for layout in all_layouts(f) for name in layout.names}
+    names = {name for family in families() for name in layout_names(family)}
     return sorted(name for name in names if name.startswith(incomplete))

@@ -59,9 +59,9 @@ def _known_layout(name: str) -> None:
     from difflib import get_close_matches
 
     from zooconv.errors import UsageError
-    from zooconv.plugins import all_layouts, families
+    from zooconv.plugins import families, layout_names
 
-    known = sorted({name for family in families() for each in all_layouts(family) for name in each.names})
+    known = sorted({name for family in families() for name in layout_names(family)})
     if name not in known:
         near = get_close_matches(name, known, 1)
         raise UsageError(f"there is no layout {name!r}", next=f"--layout {near[0]}" if near else "zooconv layouts")
