@@ -187,6 +187,14 @@ def test_the_command_proves_what_it_is_asked_to(work, capsys):
     assert "SURVIVED" not in out
 
 
+@pytest.mark.slow  # each job is a process that imports torch
+def test_members_are_proved_side_by_side_as_they_are_one_by_one(work):
+    for page, jobs in (("one.md", "1"), ("two.md", "2")):
+        assert main(["convnext/atto", "--mutants", "1", "--jobs", jobs, "--write", page]) == 0
+    assert (work / "one.md").read_text() == (work / "two.md").read_text()
+    assert len(rows(work / "two.md")) >= 4
+
+
 def rows(page):
     return list(read_page(page).rows)
 

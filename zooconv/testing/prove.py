@@ -1,7 +1,7 @@
 """Parity and mutation scores at full size, with random weights: `python -m zooconv.testing.prove`, or `make prove`.
 
     python -m zooconv.testing.prove [FAMILY[/VARIANT] …] [--largest MILLIONS] [--against PACKAGE] [--mutants NUMBER]
-                                    [--write PAGE [--new]]
+                                    [--jobs NUMBER] [--write PAGE [--new]]
 
 A variant of a family is written as its upstream would write it, converted, certified, held against the upstream's
 module, and so are wrong conversions of it: all of them for small members, `--mutants` drawn at random for the others.
@@ -14,11 +14,16 @@ import math
 import random
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+
+from psutil import virtual_memory
 
 from zooconv.atomic import write_text
 from zooconv.certificate import check_certificate
@@ -27,7 +32,7 @@ from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.expr import Leaf
 from zooconv.mapping.family import Family, config_text
 from zooconv.mapping.rules import Dialect
-from zooconv.modules import SMALL
+from zooconv.modules import OVERHEAD, SMALL, without_values
 from zooconv.modules import weights as weights_of
 from zooconv.names import local
 from zooconv.options import Options
@@ -35,11 +40,13 @@ from zooconv.output import some
 from zooconv.parity import Parity, compare, expect
 from zooconv.pipeline import run
 from zooconv.plugins import families
+from zooconv.recognise import recognise
 from zooconv.subject import read_layout
+from zooconv.tensor import TensorSpec
 from zooconv.testing.checkpoints import lively_weights, save_safetensors, spelled
 from zooconv.testing.mutation import Score, mutants, score
-from zooconv.testing.proofs import Row, read_page
-from zooconv.upstream import installed, upstream
+from zooconv.testing.proofs import Key, Row, read_page
+from zooconv.upstream import import_package, installed, upstream
 
 
 def prove(family: Family[Any], config: Any, against: str, folder: Path, *,
@@ -47,23 +54,13 @@ def prove(family: Family[Any], config: Any, against: str, folder: Path, *,
     """Convert random weights of `config` from the upstream's spelling, and prove the outcome in every way.
 
     The parity, what contradicts the certificate (nothing, one hopes), and the score of the mutants: all, or `most`
-    chosen at random. Everything is written below `folder`. Raises ZooError; UsageError where the upstream's dialect has
-    no names for some part of this member, so that its files could only be another one's.
+    chosen at random. Everything is written below `folder`. Raises ZooError, as `spelling` where nothing can be proved.
     """
+    dialect = spelling(family, config, against)
     weights = lively_weights(family, config)
-    dialect = next(d for d in family.dialects if d.name == upstream(family, against).spelling(config))
     path = save_safetensors(folder / "source.safetensors", spelled(dialect, weights))
-    try:
-        done = run(local(path), Options(output=folder / "artifact.pth", load_check=False, report=False, force=True,
-                                        layout=family.layouts[0].name, registry=folder / "registry.json"))
-    except CheckFailed:
-        if nameless := nameless_in(dialect, family, config):
-            raise UsageError(f"{dialect.name} names cannot tell this {family.title}",
-                             why=[f"they have none for {some(nameless)}"]) from None
-        raise
-    if (found := done.preview.found.config) != config:
-        raise UsageError(f"{dialect.name} names cannot tell this {family.title}",
-                         why=[f"{config_text(config)} in them is {config_text(found)}"])
+    done = run(local(path), Options(output=folder / "artifact.pth", load_check=False, report=False, force=True,
+                                    layout=family.layouts[0].name, registry=folder / "registry.json"))
     with open_checkpoint(path) as source, open_checkpoint(done.path) as artifact:
         faults = check_certificate(done.certificate, source, artifact)
         ours = read_layout(artifact, family, done.preview.plan.layout)
@@ -75,10 +72,36 @@ def prove(family: Family[Any], config: Any, against: str, folder: Path, *,
         return parity, faults, score(expected, ours, weights, wrong, parity.unseen)
 
 
-def nameless_in(dialect: Dialect, family: Family[Any], config: Any) -> list[str]:
-    """The tensors of a member that a dialect has no names for."""
+def spelling(family: Family[Any], config: Any, against: str) -> Dialect:
+    """The names in which an upstream publishes a member. Nothing is made for it, however large the member is.
+
+    Raises UsageError where the upstream cannot build the member, or where files in its names would not be recognised
+    as this one's; CheckFailed where nothing knows them.
+    """
+    import torch
+
+    other = upstream(family, against)
+    dialect = next(d for d in family.dialects if d.name == other.spelling(config))
     whole = {spec.name: Leaf(spec.shape, spec.dtype, spec.name) for spec in family.tensors(config)}
-    return dialect.from_canonical(whole).unmatched
+    made = dialect.from_canonical(whole)
+    values = {**made.made, **{second: made.made[first] for second, first in dialect.second_names(made.made).items()}}
+    specs = {name: TensorSpec(name, value.shape, value.dtype) for name, value in values.items()}
+    wrong = UsageError(f"{dialect.name} names cannot tell this {family.title}")
+    try:
+        found = recognise(specs, families(), what=f"this {family.title}").config
+    except CheckFailed:
+        if not made.unmatched:
+            raise
+        raise UsageError(wrong.what, why=[f"they have none for {some(made.unmatched)}"]) from None
+    if found != config:
+        raise UsageError(wrong.what, why=[f"{config_text(config)} in them is {config_text(found)}"])
+    import_package(other.package)
+    try:
+        with torch.device("meta"), without_values():
+            other.build(config, {name: spec.shape for name, spec in specs.items()})
+    except ValueError as error:
+        raise UsageError(f"{against} cannot build this {family.title}", why=[str(error)]) from None
+    return dialect
 
 
 @dataclass(frozen=True)
@@ -102,31 +125,14 @@ class Member:
 
 @dataclass(frozen=True)
 class Proved:
-    """What was found of one member; `why` says what stands against it, or why it was not run."""
+    """What was found of one member, for the page and for the terminal.
 
-    member: Member
-    seconds: float
-    why: str = ""
-    parity: Parity | None = None
-    score: Score | None = None
-    failed: bool = False
+    There is no `row` where an upstream cannot build the member, or has no names for it.
+    """
 
-    @property
-    def row(self) -> Row | None:
-        """Its row on the page; none where an upstream cannot build the member, or has no names for it."""
-        family, name, against = self.member.key
-        if self.parity is None or self.score is None:
-            return (family, name, against, "none", f"FAILED: {self.why}", "") if self.failed else None
-        worst = max(d.relative for d in self.parity.differences)
-        return (family, name, f"{against} {self.parity.version}", f"{worst:.1e}", self.why or "holds",
-                f"{len(self.score.killed)} of {self.score.total}")
-
-    @property
-    def text(self) -> str:
-        """For the terminal."""
-        told = f"\n{self.score.text}" if self.score else ""
-        row = self.row or (*self.member.key, f"not run: {self.why}")
-        return f"{' · '.join(filter(None, row))} · {self.seconds:.1f} s{told}\n"
+    row: Row | None
+    text: str
+    failed: bool
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -139,6 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--all", action="store_true", help="every variant; takes hours, and much memory")
     parser.add_argument("--against", help="one upstream, of all that are installed")
     parser.add_argument("--mutants", type=int, default=12, help="how many for each large member")
+    parser.add_argument("--jobs", type=int, default=1, help="how many at once, where memory has room for them")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="a page for the outcome, such as docs/proofs.md; "
                         "what it tells of other members stays")
     parser.add_argument("--new", action="store_true", help="only those that the page has no row of")
@@ -151,7 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
     found: list[Proved] = []
     walked: list[Family[Any]] = []
     try:
-        for one in _every(wanted, asked.mutants) if every else _smallest(wanted, asked.mutants):
+        for one in _every(wanted, asked.mutants, asked.jobs) if every else _smallest(wanted, asked.mutants):
             found.append(one)
             print(one.text, flush=True)
         about = {word.split("/")[0] for word in asked.what}
@@ -175,9 +182,33 @@ def _members(against: str | None = None) -> list[Member]:
     return [m for m in found if against in (None, m.against)]
 
 
-def _every(wanted: list[Member], most: int) -> Iterator[Proved]:
-    for member in sorted(wanted, key=lambda m: m.size):
-        yield _one(member, most)
+def _every(wanted: list[Member], most: int, jobs: int) -> Iterator[Proved]:
+    """Prove them, the smallest first: as many at once as there are jobs, and as memory has room for."""
+    waiting = deque(sorted(wanted, key=lambda m: m.size))
+    if jobs == 1:
+        yield from (_one(member, most) for member in waiting)
+        return
+    room = virtual_memory().available
+    running: dict[Future[Proved], int] = {}
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        while waiting or running:
+            while waiting and len(running) < jobs and not (
+                    running and sum(running.values(), _memory(waiting[0])) > room):
+                member = waiting.popleft()
+                running[pool.submit(_named, member.key, most)] = _memory(member)
+            for one in wait(running, return_when=FIRST_COMPLETED).done:
+                del running[one]
+                yield one.result()
+
+
+def _memory(member: Member) -> int:
+    """The bytes that a proof takes: the weights, their two files, and two modules in float64."""
+    return 28 * member.size + OVERHEAD
+
+
+def _named(key: Key, most: int) -> Proved:
+    """The same in another process, where a member travels by its names."""
+    return _one(next(m for m in _members(key[2]) if m.key == key), most)
 
 
 def _smallest(wanted: list[Member], most: int) -> Iterator[Proved]:
@@ -194,16 +225,26 @@ def _smallest(wanted: list[Member], most: int) -> Iterator[Proved]:
 
 
 def _one(member: Member, most: int) -> Proved:
-    start = perf_counter()
+    start, (title, name, against) = perf_counter(), member.key
+    wrong: list[str] = []
+    row, more = None, ""
     try:
         with tempfile.TemporaryDirectory() as folder:
-            parity, faults, score = prove(member.family, member.config, member.against, Path(folder),
+            parity, faults, score = prove(member.family, member.config, against, Path(folder),
                                           most=most if member.size >= SMALL else None)
-    except (UsageError, CheckFailed) as error:
-        return Proved(member, perf_counter() - start, "; ".join([error.what, *error.why]),
-                      failed=isinstance(error, CheckFailed))
-    wrong = [*(f"{d.output} differs" for d in parity.apart), *faults, *score.survivors]
-    return Proved(member, perf_counter() - start, "; ".join(wrong[:3]), parity, score, failed=bool(wrong))
+    except UsageError as error:
+        told = [title, name, against, f"not run: {'; '.join([error.what, *error.why])}"]
+    except CheckFailed as error:
+        wrong = [error.what, *error.why]
+        row = (title, name, against, "none", f"FAILED: {'; '.join(wrong)}", "")
+        told = [*row[:-1]]
+    else:
+        wrong = [*(f"{d.output} differs" for d in parity.apart), *faults, *score.survivors]
+        worst = max(d.relative for d in parity.differences)
+        row = (title, name, f"{against} {parity.version}", f"{worst:.1e}", "; ".join(wrong[:3]) or "holds",
+               f"{len(score.killed)} of {score.total}")
+        told, more = [*row], f"{score.text}\n"
+    return Proved(row, f"{' · '.join(told)} · {perf_counter() - start:.1f} s\n{more}", failed=bool(wrong))
 
 
 if __name__ == "__main__":
