@@ -329,6 +329,19 @@ def test_several_artifacts_are_told_apart_by_their_layout(source, work):
     assert wanted_for("small", "fpn").weights == "small_fpn.pth"
 
 
+def test_a_model_is_known_in_a_layout_though_its_artifacts_are_in_others(source, work):
+    convert(source, layout="maskdino", name="convnext_tiny_22k", load_check=False)
+    assert wanted_for("convnext_tiny_22k", "maskdino").weights == "small_maskdino.pth"
+    for layout in ("kmax", "detrex-timm"):  # the second is of the family that stands for all architectures
+        assert wanted_for("convnext_tiny_22k", layout).weights == f"zoo://convnext_tiny_22k@{layout}"
+
+
+def test_a_file_in_an_upstreams_names_is_no_candidate_for_a_config(source, work):
+    convert(source, layout="maskdino", load_check=False)
+    convert(source, to="torchvision", load_check=False)
+    assert wanted_for("small").weights == "small_maskdino.pth"
+
+
 @pytest.mark.parametrize(("arguments", "kind", "word"), [
     (["convnext_tiny_22k", "detrex", "yaml"], UsageError, "builds the backbone in a LazyConfig"),
     (["convnext_tiny_22k", "maskdino", "lazy"], UsageError, "from a YAML config"),

@@ -22,6 +22,7 @@ from zooconv_zoo.timm.tree import CLASSIFIER, COUNTER, FLOAT, KEPT, UNUSED, WHOL
 
 from zooconv import CheckFailed, Dialect, UsageError, convert, fetch_convert, open_checkpoint, rename
 from zooconv.certificate import certificate_path, check_certificate, read_certificate
+from zooconv.d2config.goal import wanted_for
 from zooconv.mapping.plan import make_plan
 from zooconv.plugins import chosen_layout, families
 from zooconv.recognise import recognise
@@ -209,6 +210,8 @@ def test_a_model_by_name_becomes_a_layout_of_either_family(work, local_hub, hub_
     local_hub.add("timm/convnext_atto.d2_in1k", {"model.safetensors": file})
     for layout, family in (("maskdino", "convnext"), ("detrex-timm", "timm")):
         assert _converted(hub_client, layout)["family"] == family
+        wanted = wanted_for("convnext_atto.d2_in1k", layout)
+        assert (wanted.family.name, wanted.weights) == (family, f"weights/convnext_atto.d2_in1k_{layout}.pth")
     assert [check_certificate_of(work, name) for name in ("maskdino", "detrex-timm")] == [[], []]
 
 

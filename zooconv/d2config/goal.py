@@ -17,8 +17,8 @@ from zooconv.mapping.fit import fit
 from zooconv.mapping.plan import chosen_changes, make_plan, must_hold
 from zooconv.names import HubSource, LocalSource, UrlSource, resolve
 from zooconv.place import place
-from zooconv.plugins import chosen_layout, families, family
-from zooconv.recognise import recognise
+from zooconv.plugins import all_layouts, chosen_layout, families, family, layout_names
+from zooconv.recognise import members, recognise
 from zooconv.registry import Record, Registry, registry_near
 from zooconv.tensor import TensorSpec
 from zooconv.zoo import Model, zoo
@@ -62,8 +62,9 @@ def _recorded(book: Registry, what: str, layout: str | None, choices: Mapping[st
 
 
 def _is_in(record: Record, layout: str | None) -> bool:
-    known = family(record.converter.name)
-    return layout is None or chosen_layout(known, layout) is chosen_layout(known, record.layout)
+    """Is it in this layout, by any of its names? Without one: in a layout at all, not in an upstream's names?"""
+    return any(record.layout in one.names and (layout is None or layout in one.names)
+               for one in all_layouts(family(record.converter.name)))
 
 
 def _of_artifact(book: Registry, name: str, project: str | None) -> Wanted:
@@ -81,7 +82,9 @@ def _of_artifact(book: Registry, name: str, project: str | None) -> Wanted:
         raise CheckFailed(f"what {name} was made of is not known without its certificate", why=[error.what],
                           next=f"zooconv verify {name}") from None
     with open_checkpoint(path) as checkpoint:
-        config = _held(checkpoint.specs, known, layout)
+        specs = checkpoint.specs
+    readers = [*members(specs, [known])] or [known]  # of a family that stands for many, the one that it is
+    config = next(filter(None, (_held(specs, one, chosen_layout(one, layout.name)) for one in readers)), None)
     if config is None:
         raise CheckFailed(f"{path} is not what layout {record.layout} holds", next=f"zooconv verify {name}")
     turned = any(change.turns_colours for change in chosen_changes(known, config, record.converter.choices))
@@ -90,14 +93,23 @@ def _of_artifact(book: Registry, name: str, project: str | None) -> Wanted:
 
 
 def _of_model(source: HubSource | UrlSource, model: Model, project: str, choices: Mapping[str, Any]) -> Wanted:
-    known = family(model.family)
+    known, member = _reading(model, project)
     layout = chosen_layout(known, project)
-    asked = chosen_changes(known, known.variants[model.variant], choices)
-    changes, config = in_turn(known.variants[model.variant], [*asked, *layout.changes])
+    asked = chosen_changes(known, member, choices)
+    changes, config = in_turn(member, [*asked, *layout.changes])
     must_hold(layout, known, config)
     address = Address(source.name, {"layout": project, **choices})
     return Wanted(known, layout, project, config, str(address), None, model,
                   any(change.turns_colours for change in changes))
+
+
+def _reading(model: Model, project: str) -> tuple[Family[Any], Any]:
+    """The family that writes this layout of a model, and the member: its own, else the wider one that has it, too."""
+    known = family(model.family)
+    if model.also and project not in layout_names(known) and project in layout_names(family(model.also.family)):
+        wider = family(model.also.family)
+        return wider, wider.variants[model.also.variant]
+    return known, known.variants[model.variant]
 
 
 def _of_file(source: LocalSource, project: str | None, choices: Mapping[str, Any], registry: Path | None) -> Wanted:
