@@ -70,6 +70,7 @@ def test_an_ambiguous_name_is_refused_with_the_choices(typed, choice):
 
 @pytest.mark.parametrize(("typed", "word"), [
     ("convnext_tiny_22kk", "did you mean convnext_tiny_22k?"), ("resnet26", "did you mean resnet26.bt_in1k?"),
+    ("Convnext_Tiny_22K", "did you mean convnext_tiny_22k?"), ("convnext-t-22k", "did you mean convnext_tiny_22k?"),
     ("hourglass_tiny", "there is no model"),
     ("convnext_*_22k", "is a pattern, and names"), ("", "there is no model"), ("a b", "there is no model"),
 ])

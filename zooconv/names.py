@@ -29,6 +29,7 @@ _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
 _HUB = re.compile(rf"({_PART}/{_PART})(?:@([^:@\s]+))?(?::([^:@\s]+))?", re.ASCII)
 # What a hub repository is searched for, in this order: the format that cannot hold code comes first.
 FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+NEAR = 8  # how many names are offered for one that is unknown
 _SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".pkl", ".ckpt", ".npz", ".json")
 
 
@@ -177,10 +178,32 @@ def _unknown(text: str, zoo: Zoo) -> UsageError:
     longer = [m.name for m in zoo.models if any(n.startswith((f"{text}_", f"{text}.")) for n in m.names)]
     if len(longer) > 1:
         return UsageError(f"{text!r} could be any of {len(longer)} models, with different weights",
-                          why=longer[:30], next=f"zooconv fetch-convert {longer[0]}")
-    import difflib
-
-    known = [name for model in zoo.models for name in model.names]
-    near = longer or difflib.get_close_matches(text, known, 3)
+                          why=longer[:30], next=f"zooconv list '{text}*'  (their sizes and licences; then name one)")
+    near = longer or near_names(text, zoo)
     return UsageError(f"there is no model {text!r}", why=[f"did you mean {name}?" for name in near],
                       next=f"zooconv show {near[0]}" if near else "zooconv list  (or give owner/repo, or a file)")
+
+
+def near_names(text: str, zoo: Zoo) -> list[str]:
+    """The few names that `text` may have meant: an abbreviation of them, or else nearly theirs, in any case.
+
+    Each part of an abbreviation begins a part of the name: `Swin-L` is swin_large_patch4_window7_224_22k, and others.
+    """
+    import difflib
+
+    parts = _parts(text)
+    short = [name for model in zoo.models for name in model.names if "/" not in name and _abbreviates(parts, name)]
+    if short:
+        own = {name: model.name for model in zoo.models for name in model.names}
+        return [*dict.fromkeys(own[name] for name in sorted(short, key=lambda name: _parts(name) != parts))][:NEAR]
+    known = {name.lower(): name for model in zoo.models for name in model.names}
+    return [known[name] for name in difflib.get_close_matches(text.lower(), known, 3)]
+
+
+def _abbreviates(parts: list[str], name: str) -> bool:
+    whole = _parts(name)
+    return len(whole) >= len(parts) > 1 and all(map(str.startswith, whole, parts))
+
+
+def _parts(name: str) -> list[str]:
+    return re.split(r"[^a-z0-9]+", name.lower())
