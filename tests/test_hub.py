@@ -9,7 +9,7 @@ from support import SMALL, files_in
 from zooconv_zoo.convnext import FAMILY
 from zooconv_zoo.convnext.dialects import TIMM, TRANSFORMERS
 
-from zooconv import AuthRequired, SourceUnavailable, fetch_convert
+from zooconv import AuthRequired, SourceUnavailable, UsageError, fetch_convert
 from zooconv import hub as hub_module
 from zooconv.hub import Hub
 from zooconv.names import resolve
@@ -267,3 +267,12 @@ def source_file(work, weights):
     return save_pth(work / "small.pth", weights)
 
 
+
+
+def test_a_layout_that_no_family_of_a_model_has_is_refused_before_anything_is_fetched(client, served):
+    with pytest.raises(UsageError, match="has no layout 'maskdinno'"):
+        fetch_convert(NAME, hub=client, layout="maskdinno")
+    assert served.requests == []
+    with pytest.raises(UsageError, match="has no layout 'detrex-timm'"):  # the control: what timm has, its file decides
+        fetch_convert(NAME, hub=client, layout="detrex-timm")
+    assert served.count("cdn GET")

@@ -32,7 +32,7 @@ from zooconv.options import Options
 from zooconv.original import Original
 from zooconv.page import page
 from zooconv.place import object_to, place
-from zooconv.plugins import chosen_layout, chosen_naming, families, family
+from zooconv.plugins import chosen_layout, chosen_naming, families, family, layout_names
 from zooconv.pump import Watching, unwatched
 from zooconv.recognise import recognise
 from zooconv.registry import Registry
@@ -105,6 +105,7 @@ def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None) -
     settle = partial(place, source, options.target, output=options.output, format_=options.format,
                      registry=options.registry, name=options.name, marks=options.marks)
     near = settle()  # what was typed is objected to before anything is fetched
+    _promised(source, options)
     held = pin(source, near, options.typed) if options.locked else None
     with held.fetching() if held else nullcontext():
         source = held.source(source) if held else source
@@ -117,6 +118,16 @@ def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None) -
         if held:
             held.check_plan(plan, preview.layout, options.recorded)
         yield preview
+
+
+def _promised(source: Source, options: Options) -> None:
+    """Raise UsageError for a layout that no family of a model of the zoo has."""
+    model = source.model
+    if model is None or options.to or options.extract:
+        return
+    if not any(options.layout in layout_names(family(one)) for one in (model.family, model.also and model.also.family)
+               if one):
+        chosen_layout(family(model.family), options.layout)
 
 
 def planned(source: Source, tensors: Mapping[str, TensorSpec], options: Options, *, what: str,
