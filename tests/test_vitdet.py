@@ -94,6 +94,16 @@ def test_what_detectron2s_class_cannot_hold_is_refused(work, config, dialect, to
     assert told in caught.value.why[0]
 
 
+def test_a_file_that_lacks_little_for_a_layout_is_told_what_it_lacks_and_not_another_familys_name(work):
+    names = spelled(DIALECTS["timm"], lively_weights(FAMILY, VARIANTS["tiny_p16_224"]))
+    del names["norm.bias"]  # which no feature map of timm's needs: there, the file is whole
+    path = save_pth(work / "vit.pth", names)
+    assert convert(path, layout="timm", load_check=False).data["family"] == "timm"
+    with pytest.raises(CheckFailed, match="nearly a ViT") as caught:
+        convert(path, layout="vitdet", load_check=False)
+    assert "norm.bias" in caught.value.why[0]
+
+
 def test_dinov2_becomes_vitdet_with_patches_of_16(work):
     """`--layout vitdet --patch 16 --grid 14`, as people use DINOv2 there; the config is told of both."""
     path = source(work, SCALED)

@@ -18,6 +18,7 @@ from zooconv.plugins import all_layouts
 from zooconv.tensor import TensorSpec
 
 SHOWN = 20
+NEARLY = 0.02  # of a file's tensors may not fit for it to be called damaged rather than another family's
 
 
 def recognise(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]], *, what: str,
@@ -26,7 +27,8 @@ def recognise(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]]
 
     An upstream's own naming comes first, then files that zooconv or a project wrote; or the other way round. A family
     that stands for many architectures is asked only where no other one has the file, or none that has the `layout`.
-    Raises CheckFailed where nothing fits exactly, UsageError where two readings disagree.
+    Raises CheckFailed where nothing fits exactly, or what does lacks the layout that a near miss has; UsageError where
+    two readings disagree.
     """
     families = list(families)
     exact, fits = _fits(tensors, [family for family in families if not family.members], prefix, layouts_first)
@@ -38,6 +40,8 @@ def recognise(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]]
         elif not exact and (relative := _relative(tensors, families, what)) is not None:
             raise relative
         exact = exact or wider
+        if exact and not _held(exact, layout) and (near := _meant(tensors, fits, layout)):
+            raise _refusal(tensors, near, what)
     if not exact:
         raise _refusal(tensors, fits, what)
     readings = {_meaning(f) for f in exact}
@@ -52,6 +56,11 @@ def recognise(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]]
 def _held(fits: list[Fit], layout: str | None) -> bool:
     """Can one of them be written in this layout, as far as its family goes?"""
     return layout is None or any(layout in one.names for found in fits for one in all_layouts(found.family))
+
+
+def _meant(tensors: Mapping[str, TensorSpec], fits: list[Fit], layout: str | None) -> list[Fit]:
+    """The readings that are inexact by little, in families that have the layout which the exact ones lack."""
+    return [f for f in fits if not f.exact and len(f.problems) <= NEARLY * len(tensors) and _held([f], layout)]
 
 
 def _outermost(fits: list[Fit]) -> list[Fit]:
