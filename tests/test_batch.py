@@ -109,6 +109,19 @@ def test_a_share_that_is_none_is_refused(shard):
         select(everything=True, shard=shard)
 
 
+def test_a_share_counted_from_nothing_is_told_those_that_there_are():
+    with pytest.raises(UsageError) as refused:
+        select(everything=True, shard="0/2")
+    assert refused.value.next == "--shard 1/2 … 2/2"
+
+
+def test_a_list_that_is_given_as_a_name_is_refused_with_its_option(work):
+    (work / "models.txt").write_text("convnext_tiny_22k\n")
+    with pytest.raises(UsageError, match=r"--list models\.txt"):
+        select(["models.txt"])
+    assert names_of(select(lists=[work / "models.txt"])) == ["convnext_tiny_22k"]
+
+
 def test_two_sources_for_one_file_are_refused_before_anything_starts(work, weights_file):
     for folder in ("a", "b"):
         (work / folder).mkdir()

@@ -98,6 +98,27 @@ def test_list_is_filtered_by_pattern_and_family(zooconv):
     assert model["layouts"] == zooconv("show", "convnext_tiny_22k", "--json").json["layouts"]
     assert {"maskdino", "kmax", "uninext"} <= set(model["layouts"])
     assert zooconv("list", "nothing_like_this").out == ""
+    told = zooconv("list", "Swin-L")
+    assert (told.out, "did you mean swin_large_patch4_window12_384_22k?" in told.err) == ("", True)
+
+
+def test_layouts_are_listed_by_family_and_by_their_own_name(zooconv):
+    of_project = zooconv("layouts", "kmax", "--json").json
+    assert {row["family"] for row in of_project} < {row["family"] for row in zooconv("layouts", "--json").json}
+    assert all("kmax" in row["names"] for row in of_project)
+    assert {row["family"] for row in zooconv("layouts", "timm", "--json").json} == {"timm"}  # a family first
+    assert max(map(len, zooconv("layouts").out.splitlines())) <= 120
+
+
+def test_a_models_name_in_place_of_a_file_leads_to_the_verb_that_fetches(zooconv, work):
+    done = zooconv("convert", "convnext_tiny_22k", "-l", "maskdino")
+    assert done.code == 2
+    assert done.err.endswith("next: zooconv fetch-convert convnext_tiny_22k --layout maskdino\n")
+    assert "the name of a model" not in zooconv("convert", "convnext_tiny_22k.pth").err
+
+
+def test_help_answers_to_its_short_option(zooconv):
+    assert zooconv("convert", "-h").out == zooconv("convert", "--help").out != ""
 
 
 def test_show_of_what_is_no_model_says_what_to_do(zooconv):

@@ -81,6 +81,17 @@ def test_an_unknown_name_is_refused_with_a_way_on(typed, word):
     assert caught.value.next
 
 
+@pytest.mark.parametrize(("page", "meant"), [
+    ("https://huggingface.co/timm/x.y", "timm/x.y"), ("https://huggingface.co/timm/x.y/tree/v1", "timm/x.y@v1"),
+    ("https://huggingface.co/timm/x/blob/main/a/b.bin", "timm/x@main:a/b.bin"),
+])
+def test_a_repositorys_page_leads_to_its_name(page, meant):
+    with pytest.raises(UsageError) as refused:
+        resolve(page, ZOO)
+    assert refused.value.next == f"zooconv fetch-convert {meant}"
+    assert isinstance(resolve(meant, ZOO), HubSource)
+
+
 @pytest.mark.parametrize("name", ["convnext_iso_small_1k_224_ema", "convnext_tiny_ols.of_mine"])
 def test_a_model_that_no_layout_holds_is_refused_before_it_is_fetched(name):
     with pytest.raises(UsageError, match="is refused"):

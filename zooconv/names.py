@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 # Owner and repository as the hub allows them: https://huggingface.co/docs/hub/repositories-settings
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
 _HUB = re.compile(rf"({_PART}/{_PART})(?:@([^:@\s]+))?(?::([^:@\s]+))?", re.ASCII)
+# A page that a browser shows of it.
+_PAGE = re.compile(rf"https://huggingface\.co/({_PART}/{_PART})/?(?:(?:tree|blob|resolve)/([^/?#]+)(?:/([^?#]+))?)?",
+                   re.ASCII)
 # What a hub repository is searched for, in this order: the format that cannot hold code comes first.
 FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 NEAR = 8  # how many names are offered for one that is unknown
@@ -151,6 +154,11 @@ def _address(text: str, zoo: Zoo) -> UrlSource:
         raise UsageError(f"{url:.200} ends in no name of a file", next="download it, then: zooconv convert FILE")
     given = re.fullmatch(r"sha256=([0-9a-f]{8,64})", fragment)
     digest = given[1] if given else None if fragment else digest_in(file)
+    if digest is None and (page := _PAGE.fullmatch(url)):
+        repo, revision, inside = page.groups()
+        meant = repo + (f"@{revision}" if revision else "") + (f":{inside}" if inside else "")
+        raise UsageError(f"{url:.200} is a repository's page; the repository has a name",
+                         next=f"zooconv fetch-convert {meant}")
     if digest is None:
         raise UsageError(f"nothing says what {url:.200} must be",
                          why=["neither its name nor what stands behind it has digits of its SHA-256"],

@@ -43,7 +43,8 @@ class Options:
                              "--portable", group="Target", recorded=True)
     format: Format | None = _option(None, "The container: pth, pkl or safetensors; default: the target's own.",
                                     "--format", group="Target")
-    output: Path | None = _option(None, "A file or a folder; default: weights/ for a model of the hub, else here.",
+    output: Path | None = _option(None, "A file, or a folder that is there; default: weights/ for a model of the "
+                                  "hub, else here.",
                                   "--output", "-o", group="Target")
     patch: int | None = _option(None, "Resample the patch embedding to patches of this many pixels.",
                                 "--patch", group="Changes", recorded=True)

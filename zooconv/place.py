@@ -101,8 +101,8 @@ def _file(output: Path | None, stem: str, format_: Format | None, usual: Format,
         raise UsageError(f"{output} does not end like a file that zooconv writes",
                          why=[f"it writes {', '.join('.' + known for known in FORMATS)}",
                               "Detectron2 treats a file by its suffix; .pth is the one that works everywhere"],
-                         next=f"-o {output.with_suffix('.pth')}" + ("" if output.suffix else
-                                                                    f"  (or, for a folder: mkdir {output})"))
+                         next=f"-o {output.with_suffix('.pth')}" if output.suffix else
+                              f"mkdir {output}  (or, for a file: -o {output}.pth)")
     if format_ not in (None, suffix):
         raise UsageError(f"--format {format_} contradicts the suffix of {output}", next="leave one of them out")
     return output, suffix

@@ -13,6 +13,8 @@ from zooconv.output import some
 from zooconv.plugins import family as family_of
 from zooconv.zoo import Model, zoo
 
+_TEXTS = (".txt", ".list", ".lst", ".csv")
+
 
 def select(names: Sequence[str] = (), *, lists: Sequence[Path] = (), everything: bool = False,
            family: str | None = None, shard: str | None = None,
@@ -37,11 +39,12 @@ def select(names: Sequence[str] = (), *, lists: Sequence[Path] = (), everything:
                 found.setdefault(_identity(source), source)
         except UsageError as error:
             near = [line for line in error.why if line.startswith("did you mean")]
-            wrong.append(error.what + (f"; {near[0]}" if near else ""))
+            wrong.append(error.what + (f"; {near[0]}" if near else f": {some(error.why, 3)}" if error.why else ""))
     if wrong:
         total = len(dict.fromkeys(texts))
         raise UsageError(f"{len(dict.fromkeys(wrong))} of {total} names mean nothing" if total > 1 else wrong[0],
-                         why=dict.fromkeys(wrong) if total > 1 else (), next="mend them; nothing was started")
+                         why=dict.fromkeys(wrong) if total > 1 else (),
+                         next="mend what is wrong (zooconv list shows all names); nothing was started")
     fetched.tell()
     if not found:
         raise UsageError("no model is named", next="zooconv batch NAME…, --list FILE, --family NAME, or --all")
@@ -83,6 +86,8 @@ def _meant(text: str, fetched: _Fetched) -> list[Source]:
     source = resolve(text, zoo())
     if isinstance(source, LocalSource) and not source.path.is_file():
         raise UsageError(f"there is no file {text}")
+    if isinstance(source, LocalSource) and source.path.suffix in _TEXTS:
+        raise UsageError(f"{text} is no checkpoint; if it is a list of names: --list {text}")
     return [source]
 
 
@@ -97,5 +102,6 @@ def _share(sources: list[Source], shard: str | None) -> list[Source]:
         return sources
     parts = re.fullmatch(r"([1-9][0-9]*)/([1-9][0-9]*)", shard)
     if parts is None or int(parts[1]) > int(parts[2]):
-        raise UsageError(f"--shard {shard} is no share", next="--shard 1/4 … 4/4")
+        total = "".join(re.findall(r"/([1-9][0-9]*)$", shard)) or "4"
+        raise UsageError(f"--shard {shard} is no share", next=f"--shard 1/{total} … {total}/{total}")
     return sources[int(parts[1]) - 1::int(parts[2])]

@@ -39,6 +39,7 @@ VERBS = {
 def wired(*verbs: str) -> typer.Typer:
     """The command line with these verbs, or with all: a verb that is called need not wait for the others' files."""
     app = typer.Typer(name="zooconv", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
+                      context_settings={"help_option_names": ["--help", "-h"]},
                       epilog="Start with: zooconv fetch-convert convnext_tiny_22k")
     app.callback()(root)
     for name in verbs or VERBS:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="See, check and prune the sources that were fetched.")
 
-Names = Annotated[list[str] | None, typer.Argument(help="Models, repositories, addresses or patterns; default: all.",
+Names = Annotated[list[str] | None, typer.Argument(help="Models, repositories, addresses or patterns; "
+                                                         "default: all.",
                                                    metavar="[NAME]...")]
 
 
@@ -28,6 +29,8 @@ def ls(out: Output) -> None:
     found = kept()
     if not found:
         out.say("nothing that zooconv has fetched is kept")
+    else:
+        out.say(f"{megabytes(sum(one.size for one in found))} in {len(found)} sources; next: zooconv cache prune")
     out.result([_data(one) for one in found], _listed(found), "\n".join(one.name for one in found))
 
 
@@ -43,11 +46,14 @@ def verify(out: Output, names: Names = None) -> None:
     if bad:
         out.say("the next fetch of these downloads them again")
         raise typer.Exit(1)
+    out.say("nothing is damaged")
 
 
 @app.command("prune")
 @verb
-def prune(out: Output, names: Names = None,
+def prune(out: Output, names: Annotated[list[str] | None, typer.Argument(
+              help="Models, repositories, addresses or patterns; default: all, of --older-than or --max-size.",
+              metavar="[NAME]...")] = None,
           older_than: Annotated[float | None, typer.Option(help="What was not read for so many days.", min=0,
                                                            metavar="DAYS")] = None,
           max_size: Annotated[float | None, typer.Option(help="What exceeds so many GB, the least recently used first.",

@@ -97,9 +97,11 @@ def open_registry(path: Path | None) -> Registry:
     """The registry that a user means. Raises UsageError where there is none."""
     from zooconv.registry import Registry
 
-    path = path or settings.registry_path() or Path("registry.json")
+    named = path or settings.registry_path()
+    path = named or Path("registry.json")
     if not path.exists():
-        raise UsageError(f"there is no registry {path}", next="name it: --registry FILE, or convert something first")
+        raise UsageError(f"there is no registry {path}", next=("mend its name" if named else "name it: --registry FILE")
+                         + ", or convert something first")
     return Registry.read(path)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @verb
 def list_(out: Output, glob: Annotated[str, typer.Argument(help="A pattern, like 'convnext_*_22k'.")] = "*",
           family: Annotated[str | None, typer.Option(help="Only this family's models.")] = None,
-          layout: Annotated[str | None, typer.Option(help="Only models that can become this.",
+          layout: Annotated[str | None, typer.Option("--layout", "-l", help="Only models that can become this.",
                                                      autocompletion=complete_layout)] = None,
           license_: Annotated[str | None, typer.Option("--license", help="Only models of this licence, or pattern: "
                                                        "'*-nc-*'.")] = None,
@@ -38,8 +38,17 @@ def list_(out: Output, glob: Annotated[str, typer.Argument(help="A pattern, like
     rows = [(m.name, m.family, str(m.mb), m.license, str(m.input)) for m in models]
     text = table(rows, ("NAME", "FAMILY", "MB", "LICENCE", "INPUT")) if rows else ""
     if not rows:
-        out.say("no model is all that; zooconv list shows all that there are")
+        out.say(_nothing(glob))
     out.result([facts(m) for m in models] if out.json else [], text, "\n".join(m.name for m in models))
+
+
+def _nothing(glob: str) -> str:
+    from zooconv.names import near_names
+    from zooconv.zoo import zoo
+
+    near = "" if glob == "*" or zoo().matching(glob) else "".join(f"\n  did you mean {name}?"
+                                                                  for name in near_names(glob.strip("*"), zoo()))
+    return f"no model is all that{near or '; zooconv list shows all that there are'}"
 
 
 def facts(model: Model) -> dict[str, Any]:

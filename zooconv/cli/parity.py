@@ -30,6 +30,8 @@ def parity(out: Output, what: Annotated[str, typer.Argument(help="An artifact, b
     for opening in subjects(what, layout=layout, source=source, registry=registry):
         with opening as subject:
             for name in against or (None,):
+                out.say(f"running {subject.name or subject.path}, and what it is held against, in float64; a large "
+                        "model takes minutes …")
                 result = measure(subject.source, subject.found, subject.artifact, subject.ours, name,
                                  memory=in_bytes(max_memory), chosen=subject.chosen)
                 done.append((subject.name or str(subject.path), result))

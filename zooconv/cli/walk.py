@@ -30,7 +30,7 @@ def walk(out: Output, source: Source, options: Options, *, dry_run: bool) -> Non
     if dry_run:
         with looking_ahead(source, options, hub=hub) as preview:
             moves = [(move.target.name, str(move.value)) for move in preview.plan.moves]
-            text = summary(preview.data) + "\n\n" + table(moves, ("TARGET", "MADE OF"))
+            text = table(moves, ("TARGET", "MADE OF")) + "\n\n" + summary(preview.data)  # which stays on the screen
             out.result({**preview.data, "moves": dict(moves)}, text, str(preview.place.path))
         return
     with out.progress("writing") as watching:

@@ -25,7 +25,7 @@ def form_of(wanted: Wanted, asked: str | None = None) -> str:
     if asked == "yaml" and own == "lazy":
         raise UsageError(f"layout {wanted.project} has no YAML config for a {wanted.family.title}",
                          why=["its project builds the backbone in a LazyConfig, which is Python"],
-                         next="leave --yaml out")
+                         next="without --yaml, --check and --write, it is printed, to be pasted")
     if asked == "lazy" and not lazy:
         raise UsageError(f"layout {wanted.project} has no LazyConfig for a {wanted.family.title}",
                          why=["its project builds the backbone from a YAML config"] if model else

@@ -79,7 +79,8 @@ def read(path: Path) -> Document:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"cannot read the config {path}: {error.strerror}") from None
+        raise UsageError(f"cannot read the config {path}: {error.strerror}",
+                         next="name one that is there; for a new one: zooconv config NAME > FILE") from None
     if path.suffix == ".py":
         raise UsageError(f"{path} is a LazyConfig: a program, which zooconv does not edit",
                          next="zooconv config NAME --lazy  (prints what to paste into it)")
@@ -160,5 +161,6 @@ def _follow(path: Path, above: tuple[Path, ...], documents: list[Document], unre
             continue
         place = path.parent / Path(str(base)).expanduser()
         if not place.is_file():
-            raise UsageError(f"{path} is based on {base}, which is not there", why=[f"looked for {place}"])
+            raise UsageError(f"{path} is based on {base}, which is not there", why=[f"looked for {place}"],
+                             next="check the config where its project has it")
         _follow(place, (*above, path.resolve()), documents, unread)
