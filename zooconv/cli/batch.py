@@ -23,15 +23,13 @@ def _option(help_: str, *flags: str, panel: str = "How", **more: Any) -> Any:
 @verb
 @with_options(without=("name", "config", "output", *WAY_BACK))
 def batch(out: Output, names: Annotated[list[str] | None, typer.Argument(
-            metavar="[NAME]...", help="Models, patterns of names like 'swin_*', repositories, or files.",
+            metavar="NAME", help="Models, patterns of names like 'swin_*', repositories, or files.",
             autocompletion=complete_name)] = None, *, options: Options,
         lists: Annotated[list[Path] | None, _option(
-            "A file with one name a line; - is standard input: zooconv list … -q | zooconv batch --list -",
-            "--list", panel=SELECT)] = None,
+            "A file with one name a line; - is standard input, as of zooconv list -q.", "--list", panel=SELECT)] = None,
         everything: Annotated[bool, _option("Every model of the zoo.", "--all", panel=SELECT)] = False,
         family: Annotated[str | None, _option("Every model of a family.", panel=SELECT)] = None,
-        shard: Annotated[str | None, _option("Only the I-th of N shares of them, counted from 1.", metavar="I/N",
-                                             panel=SELECT)] = None,
+        shard: Annotated[str | None, _option("Only the I-th of N shares, from 1.", metavar="I/N", panel=SELECT)] = None,
         output: Annotated[str | None, _option("A folder, or the address of a store, like s3://bucket/zoo; default: "
                                               "weights/ for models of the hub, else here.", "--output", "-o",
                                               panel="Target")] = None,

@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="See, check and prune the sources t
 
 Names = Annotated[list[str] | None, typer.Argument(help="Models, repositories, addresses or patterns; "
                                                          "default: all.",
-                                                   metavar="[NAME]...")]
+                                                   metavar="NAME")]
 
 
 @app.command("ls")
@@ -53,7 +53,7 @@ def verify(out: Output, names: Names = None) -> None:
 @verb
 def prune(out: Output, names: Annotated[list[str] | None, typer.Argument(
               help="Models, repositories, addresses or patterns; default: all, of --older-than or --max-size.",
-              metavar="[NAME]...")] = None,
+              metavar="NAME")] = None,
           older_than: Annotated[float | None, typer.Option(help="What was not read for so many days.", min=0,
                                                            metavar="DAYS")] = None,
           max_size: Annotated[float | None, typer.Option(help="What exceeds so many GB, the least recently used first.",

@@ -15,8 +15,8 @@ from zooconv.output import Output
 
 @verb
 @with_options
-def convert(out: Output, file: Annotated[Path, typer.Argument(help="A checkpoint: .pth, .pt, .bin, .safetensors, "
-                                                                   ".pkl, or the index of a sharded one.")],
+def convert(out: Output, file: Annotated[Path, typer.Argument(metavar="FILE", help=(
+                "A checkpoint: .pth, .pt, .bin, .safetensors, .pkl, or the index of a sharded one."))],
             options: Options, dry_run: DryRun = False) -> None:
     """Convert a checkpoint file to a Detectron2 layout, or back to the names of an upstream."""
     from zooconv.errors import UsageError

@@ -12,8 +12,8 @@ from zooconv.output import Output, facts
 
 
 @verb
-def doctor(out: Output, file: Annotated[str | None, typer.Argument(help="A checkpoint of any kind, as MODEL.WEIGHTS "
-                                                                        "would name it.")] = None,
+def doctor(out: Output, file: Annotated[str | None, typer.Argument(metavar="FILE", help=(
+               "A checkpoint of any kind, as MODEL.WEIGHTS would name it."))] = None,
            layout: Annotated[str | None, typer.Option("--layout", "-l", autocompletion=complete_layout,
                                                       help="What the project loads; default: the layout that fits "
                                                            "best.")] = None,

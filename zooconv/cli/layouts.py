@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @verb
 def layouts(out: Output,
-            name: Annotated[str | None, typer.Argument(metavar="[NAME]", autocompletion=complete_layout, help=(
+            name: Annotated[str | None, typer.Argument(metavar="NAME", autocompletion=complete_layout, help=(
                 "A family, whose layouts are told in full; or a layout, for the families that have it."))] = None
             ) -> None:
     """List the Detectron2 layouts that can be written."""

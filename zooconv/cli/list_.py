@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 @verb
-def list_(out: Output, glob: Annotated[str, typer.Argument(help="A pattern, like 'convnext_*_22k'.")] = "*",
+def list_(out: Output, glob: Annotated[str, typer.Argument(metavar="GLOB", help=(
+              "A pattern, like 'convnext_*_22k'."))] = "*",
           family: Annotated[str | None, typer.Option(help="Only this family's models.")] = None,
           layout: Annotated[str | None, typer.Option("--layout", "-l", help="Only models that can become this.",
                                                      autocompletion=complete_layout)] = None,

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 @verb
-def parity(out: Output, what: Annotated[str, typer.Argument(help="An artifact, by its name or file; or a checkpoint, "
-                                                                 "to be converted for the occasion.")],
+def parity(out: Output, what: Annotated[str, typer.Argument(metavar="NAME|FILE", help=(
+               "An artifact, by its name or file; or a checkpoint, to be converted for the occasion."))],
            against: Annotated[list[str] | None, typer.Option(help="An upstream to hold it against, such as timm; again "
                                                              "for more. Default: the one whose names the source has, "
                                                              "else the family's first.")] = None,

@@ -31,7 +31,7 @@ def plugins(out: Output, context: typer.Context) -> None:
 
 @app.command("new")
 @verb
-def new(out: Output, name: Annotated[str, typer.Argument(help="The family's name, such as mynet.")],
+def new(out: Output, name: Annotated[str, typer.Argument(metavar="NAME", help="The family's name, such as mynet.")],
         title: Annotated[str, typer.Option(help="The family's name as its authors write it; default: NAME.")] = "",
         into: Annotated[Path | None, typer.Option(help="The folder to make; default: zooconv-NAME.")] = None) -> None:
     """Write a new plugin: a package with one family that works, and a test that it passes."""

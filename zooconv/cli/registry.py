@@ -17,7 +17,7 @@ Written = Annotated[Path | None, typer.Option("--output", "-o", help="Write it t
 
 @app.command("merge")
 @verb
-def merge(out: Output, files: Annotated[list[Path], typer.Argument(help="Registries.", metavar="A B...")],
+def merge(out: Output, files: Annotated[list[Path], typer.Argument(help="Registries.", metavar="FILE")],
           output: Annotated[Path | None, typer.Option("--output", "-o", help="The registry to write, which may be one "
                             "of those merged; default: stdout, with files as seen from the first one's folder.")]
           = None,
@@ -50,8 +50,8 @@ def merge(out: Output, files: Annotated[list[Path], typer.Argument(help="Registr
 
 @app.command("check")
 @verb
-def check(out: Output, file: Annotated[Path | None, typer.Argument(help="The registry; default: $ZOOCONV_REGISTRY, "
-                                                                        "else ./registry.json.")] = None,
+def check(out: Output, file: Annotated[Path | None, typer.Argument(metavar="FILE", help=(
+              "The registry; default: $ZOOCONV_REGISTRY, else ./registry.json."))] = None,
           files: Annotated[bool, typer.Option("--files/--no-files", help="Look for the artifacts' files, and at their "
                                               "sizes.")] = True,
           fix: Annotated[bool, typer.Option("--fix", help="Rewrite the text in its one canonical form first.")] = False

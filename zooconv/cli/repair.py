@@ -12,7 +12,8 @@ from zooconv.output import Output, facts, megabytes, some
 
 
 @verb
-def repair(out: Output, file: Annotated[Path, typer.Argument(help="A checkpoint that Detectron2 does not load.")],
+def repair(out: Output, file: Annotated[Path, typer.Argument(metavar="FILE", help=(
+               "A checkpoint that Detectron2 does not load."))],
            output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write; default: beside it, "
                                                        "as FILE_repaired.pth.")] = None,
            ema: Annotated[bool | None, typer.Option("--ema/--no-ema", help="Take the averaged weights, or the plain "

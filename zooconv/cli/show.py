@@ -12,8 +12,8 @@ from zooconv.output import Output, facts
 
 
 @verb
-def show(out: Output, name: Annotated[str, typer.Argument(help="A model of the zoo, by any of its names.",
-                                                          autocompletion=complete_name)]) -> None:
+def show(out: Output, name: Annotated[str, typer.Argument(
+             metavar="NAME", help="A model of the zoo, by any of its names.", autocompletion=complete_name)]) -> None:
     """Show all that is known of one model."""
     from zooconv.errors import UsageError
     from zooconv.mapping.family import config_facts, config_text

@@ -12,7 +12,7 @@ from zooconv.output import Output, table
 
 @verb
 def verify(out: Output, names: Annotated[list[str] | None, typer.Argument(
-        help="Artifacts, models, files or patterns; default: all.", metavar="[NAME]...")] = None,
+        help="Artifacts, models, files or patterns; default: all.", metavar="NAME")] = None,
            certificate: Annotated[bool, typer.Option("--certificate", help="Check the certificates, too, against "
                                                      "artifacts and sources, tensor by tensor.")] = False,
            source: SourceFile = None, registry: RegistryFile = None) -> None:
