@@ -11,6 +11,7 @@ from zooconv_zoo.convnext.dialects import TIMM, TRANSFORMERS
 
 from zooconv import AuthRequired, SourceUnavailable, UsageError, fetch_convert
 from zooconv import hub as hub_module
+from zooconv.errors import ZooError
 from zooconv.hub import Hub
 from zooconv.names import resolve
 from zooconv.testing.checkpoints import random_weights, save_pth, save_safetensors, spelled
@@ -149,6 +150,14 @@ def test_bytes_that_are_wrong_twice_are_refused_and_not_kept(client, served, wor
     assert served.count("cdn GET") == 2
     assert [p for p in (work / "cache").rglob("*") if p.is_file() and p.stat().st_size > 1000] == []
     assert files_in(work) == ["cache"]
+
+
+def test_a_cache_that_cannot_be_written_is_told_as_such_and_not_as_a_hub_that_is_away(served, work):
+    (work / "cache").touch()
+    with pytest.raises(ZooError, match="the hub's cache cannot be written") as caught:
+        Hub(served.url, work / "cache").fetch(source())
+    assert not isinstance(caught.value, SourceUnavailable)
+    assert "HF_HUB_CACHE" in caught.value.next
 
 
 def test_a_lasting_fault_is_told_after_some_tries(client, served, pauses):

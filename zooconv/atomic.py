@@ -167,7 +167,8 @@ def cannot_write(target: Path, error: OSError, size: int | None = None) -> ZooEr
         need = f": it takes {size:,} bytes" if size else ""
         return ZooError(f"no room on the disk for {target}{need}", why=["nothing was written"],
                         next="free some space, or choose another disk with -o")
-    return UsageError(f"cannot write {target}: {error.strerror}", why=["nothing was written"])
+    return UsageError(f"cannot write {target}: {error.strerror}", why=["nothing was written"],
+                      next="choose a place where you may write")
 
 
 def host() -> str:

@@ -31,6 +31,8 @@ TRIES = 5
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a git blob id, or an LFS file's SHA-256
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".pkl", ".npz", ".h5")
+# What a system says of a folder that is not ours to write to, or is none.
+_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
 @dataclass(frozen=True)
@@ -292,6 +294,9 @@ def _plain_errors(source: HubSource) -> Iterator[None]:  # noqa: C901 - a table 
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ZooError(f"no room on the disk for the files of {repo}",
                            next="free some space, or move the cache: HF_HUB_CACHE=/big/disk") from None
+        if isinstance(error, OSError) and error.errno in _CLOSED:
+            raise ZooError(f"the hub's cache cannot be written: {error.strerror}", why=[str(error.filename)],
+                           next="choose a folder of yours: HF_HUB_CACHE=/a/folder") from None
         raise _unreachable(repo, error) from None
 
 
