@@ -112,10 +112,14 @@ class Model:
         return (self.name, *self.aliases, *address)
 
     @property
+    def known(self) -> tuple[Known, ...]:
+        """What it is to its own family, and to one that stands for many architectures."""
+        return (Known(self.family, self.variant), *([self.also] if self.also else []))
+
+    @property
     def layouts(self) -> tuple[str, ...]:
         """All that its file can become, as far as its architecture is known."""
-        known = (Known(self.family, self.variant), *([self.also] if self.also else []))
-        return tuple(dict.fromkeys(name for one in known for name in _layouts(*one)))
+        return tuple(dict.fromkeys(name for one in self.known for name in _layouts(*one)))
 
 
 @cache

@@ -17,7 +17,7 @@ from zooconv.mapping.fit import fit
 from zooconv.mapping.plan import chosen_changes, make_plan, must_hold
 from zooconv.names import HubSource, LocalSource, UrlSource, resolve
 from zooconv.place import place
-from zooconv.plugins import chosen_layout, families, family
+from zooconv.plugins import chosen_layout, families, family, layout_names
 from zooconv.recognise import recognise
 from zooconv.registry import Record, Registry, registry_near
 from zooconv.tensor import TensorSpec
@@ -63,7 +63,8 @@ def _recorded(book: Registry, what: str, layout: str | None, choices: Mapping[st
 
 def _is_in(record: Record, layout: str | None) -> bool:
     known = family(record.converter.name)
-    return layout is None or chosen_layout(known, layout) is chosen_layout(known, record.layout)
+    return layout is None or (layout in layout_names(known)
+                              and chosen_layout(known, layout) is chosen_layout(known, record.layout))
 
 
 def _of_artifact(book: Registry, name: str, project: str | None) -> Wanted:
@@ -90,10 +91,11 @@ def _of_artifact(book: Registry, name: str, project: str | None) -> Wanted:
 
 
 def _of_model(source: HubSource | UrlSource, model: Model, project: str, choices: Mapping[str, Any]) -> Wanted:
-    known = family(model.family)
+    known, variant = next(((family(one.family), one.variant) for one in model.known
+                           if project in layout_names(family(one.family))), (family(model.family), model.variant))
     layout = chosen_layout(known, project)
-    asked = chosen_changes(known, known.variants[model.variant], choices)
-    changes, config = in_turn(known.variants[model.variant], [*asked, *layout.changes])
+    asked = chosen_changes(known, known.variants[variant], choices)
+    changes, config = in_turn(known.variants[variant], [*asked, *layout.changes])
     must_hold(layout, known, config)
     address = Address(source.name, {"layout": project, **choices})
     return Wanted(known, layout, project, config, str(address), None, model,
@@ -103,7 +105,7 @@ def _of_model(source: HubSource | UrlSource, model: Model, project: str, choices
 def _of_file(source: LocalSource, project: str | None, choices: Mapping[str, Any], registry: Path | None) -> Wanted:
     with open_checkpoint(source.path) as checkpoint:
         specs = checkpoint.specs
-    found = recognise(specs, families(), what=source.path.name)
+    found = recognise(specs, families(), what=source.path.name, layout=project)
     known = found.family
     layout = chosen_layout(known, project or (found.layout.name if found.layout else USUAL))
     if not choices and (config := _held(specs, known, layout)) is not None:
