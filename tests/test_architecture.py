@@ -22,7 +22,7 @@ FLOORS = [
     {"conversion", "inspection", "verify", "report", "page", "origin"},
     {"names", "address", "zoo", "plugins", "reference", "hookspecs", "hub", "recognise", "original", "execute", "audit",
      "canonical", "certificate", "check", "load_check", "place", "registry", "journal", "engine", "reread", "d2config",
-     "modules", "upstream"},
+     "modules", "upstream", "ranged", "partial"},
     {"mapping", "checkpoint"},
     {"atomic", "digest", "errors", "files", "finite", "options", "output", "pump", "settings", "tensor", "words"},
 ]

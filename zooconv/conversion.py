@@ -6,7 +6,7 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,17 @@ from zooconv.options import Options
 from zooconv.original import Original, beside
 from zooconv.place import Place
 from zooconv.plugins import provider
-from zooconv.registry import Check, Content, Converter, File, Output, Record, SourceRecord, source_records
+from zooconv.registry import (
+    Check,
+    Content,
+    Converter,
+    File,
+    Output,
+    Record,
+    SourceContent,
+    SourceRecord,
+    source_records,
+)
 from zooconv.tensor import DTYPES, TensorSpec
 
 if TYPE_CHECKING:
@@ -98,6 +108,11 @@ class Preview:
         named = [] if source.model or self.options.name else ["--name", source.name]
         return shlex.join(["zooconv", "fetch-convert", pinned, *self.options.typed, *named])
 
+    @property
+    def partial(self) -> bool:
+        """Is the source fetched in part, so that its files' digests are as stated, and not checked?"""
+        return bool(self.fetched and self.fetched.transfer)
+
     def source_files(self, written: Written) -> tuple[FileDigest, ...]:
         """The source's files, as fetching them or the pass has measured them."""
         return self.fetched.files if self.fetched else written.source_files
@@ -106,7 +121,10 @@ class Preview:
     def data(self) -> dict[str, Any]:
         """Everything that is known so far, as plain data."""
         plan, checkpoint = self.plan, self.checkpoint
-        origin = {"repo": self.fetched.repo, "revision": self.fetched.revision} if self.fetched else {}
+        fetched, origin = self.fetched, {}
+        if fetched:
+            origin = {"repo": fetched.repo, "revision": fetched.revision,
+                      **({"fetched": asdict(fetched.transfer)} if fetched.transfer else {})}
         return {
             "name": self.place.name,
             "source": {**origin, "file": str(self.checkpoint.path), "format": checkpoint.format,
@@ -148,9 +166,10 @@ class Conversion:
         return content(self.written.target, self.certificate.artifact.canonical)
 
     @property
-    def source_content(self) -> Content:
+    def source_content(self) -> SourceContent:
         """The source's tensors, likewise."""
-        return content(self.written.source, self.certificate.source.canonical)
+        source, canonical = self.written.source, self.certificate.source.canonical
+        return in_part(source, self.written.unread, canonical) if self.preview.partial else content(source, canonical)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -158,6 +177,7 @@ class Conversion:
         data, written = self.preview.data, self.written
         data["source"] |= {"files": [f._asdict() for f in self.preview.source_files(written)],
                            "tree": self.source_content.tree, "canonical": self.source_content.canonical}
+        data["source"] |= {"verified": "partial"} if self.preview.partial else {}
         data["artifact"] |= {"size": written.file.size, "sha256": written.file.sha256, **self.content.model_dump()}
         data["checks"] = {name: check.model_dump(exclude_none=True) for name, check in self._checks.items()}
         data["torch"] = self.torch
@@ -190,10 +210,12 @@ class Conversion:
                 "finite": Check(status="skip", nonfinite=list(odd)) if odd else Check(status="pass")}
 
 
-def _source(fetched: Fetched | None, files: tuple[FileDigest, ...], content: Content | None = None) -> SourceRecord:
+def _source(fetched: Fetched | None, files: tuple[FileDigest, ...],
+            content: SourceContent | None = None) -> SourceRecord:
     """Where some files came from, for the registry."""
     return SourceRecord(type="hf" if fetched else "local", repo=fetched.repo if fetched else None,
-                        revision=fetched.revision if fetched else None, files=source_records(files), content=content)
+                        revision=fetched.revision if fetched else None, files=source_records(files), content=content,
+                        verified="partial" if fetched and fetched.transfer else None)
 
 
 def _where(original: Original) -> str:
@@ -215,6 +237,11 @@ def unusual_dtypes(targets: Collection[TensorSpec], *, asked: bool) -> str:
 def content(tensors: Iterable[TensorDigest], canonical: str) -> Content:
     """A set of tensors, as the registry describes it."""
     listed = list(tensors)
-    return Content(tree=tree_digest(listed), canonical=canonical, tensors=len(listed),
-                   params=sum(math.prod(t.shape) for t in listed),
-                   dtypes=dict(sorted(Counter(t.dtype for t in listed).items())))
+    return Content(tree=tree_digest(listed), **in_part(listed, (), canonical).model_dump(exclude={"tree"}))
+
+
+def in_part(read: Collection[TensorDigest], unread: Collection[TensorSpec], canonical: str) -> SourceContent:
+    """A set of tensors of which some were not read, likewise."""
+    kinds = [(t.dtype, math.prod(t.shape)) for t in (*read, *unread)]
+    return SourceContent(canonical=canonical, tensors=len(kinds), params=sum(size for _, size in kinds),
+                         dtypes=dict(sorted(Counter(dtype for dtype, _ in kinds).items())))

@@ -29,19 +29,31 @@ from zooconv.names import HubSource
 T = TypeVar("T")
 TRIES = 5
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a git blob id, or an LFS file's SHA-256
+DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a git blob id, or an LFS file's SHA-256
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".pkl", ".npz", ".h5")
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """Files of one commit, on disk and verified: `path` is the one to open, `license` what the repository states."""
+    """Files of one commit, on disk and verified: `path` is the one to open, `license` what the repository states.
+
+    With a `transfer`, they are not on disk, `path` is only their name, and their SHA-256 is as the hub states it.
+    """
 
     path: Path
     repo: str
     revision: str
     files: tuple[FileDigest, ...]
     license: str | None = None
+    transfer: Transfer | None = None
+
+
+@dataclass
+class Transfer:
+    """What came by ranges: how many bytes, of how many. Whole files have their digest checked, these have it stated."""
+
+    received: int = 0
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,11 +80,9 @@ class Hub:
         """
         from huggingface_hub import constants
 
-        with _plain_errors(source), self._progress():
+        with plain_errors(source), self._progress():
             listing = self._offline(source) if constants.HF_HUB_OFFLINE else self._online(source)
-            chosen = next((name for name in source.files if name in listing.digests), None)
-            if chosen is None:
-                raise _no_file(source, listing)
+            chosen = chosen_file(source, listing)
             path, digest = self._verified(source.repo, chosen, listing)
             digests = [digest]
             if chosen.endswith(".index.json"):
@@ -86,7 +96,7 @@ class Hub:
         """What a source's commit holds, without its bytes. Raises SourceUnavailable or AuthRequired as `fetch` does."""
         from huggingface_hub import constants
 
-        with _plain_errors(source):
+        with plain_errors(source):
             return self._offline(source) if constants.HF_HUB_OFFLINE else self._online(source)
 
     def is_cached(self, source: HubSource) -> bool:
@@ -108,7 +118,7 @@ class Hub:
         from huggingface_hub import HfApi
 
         api = HfApi(endpoint=self.endpoint)
-        info = _retried(lambda: api.model_info(source.repo, revision=source.revision, files_metadata=True))
+        info = retried(lambda: api.model_info(source.repo, revision=source.revision, files_metadata=True))
         if not _COMMIT.fullmatch(info.sha or ""):
             raise SourceUnavailable(f"the hub did not say which commit {source.revision} of {source.repo} is")
         digests = {s.rfilename: s.lfs.sha256 if s.lfs else s.blob_id for s in info.siblings or ()}
@@ -172,11 +182,11 @@ class Hub:
         if not constants.HF_HUB_OFFLINE:
             # The client builds a path of this header, whatever it holds: look at it first.
             url = hf_hub_url(repo, name, revision=listing.commit, endpoint=self.endpoint)
-            etag = _retried(lambda: get_hf_file_metadata(url, endpoint=self.endpoint)).etag
-            if not _DIGEST.fullmatch(etag or ""):
+            etag = retried(lambda: get_hf_file_metadata(url, endpoint=self.endpoint)).etag
+            if not DIGEST.fullmatch(etag or ""):
                 raise SourceUnavailable(f"the hub's answer for {name} of {repo} is malformed: its ETag is {etag!r:.80}",
                                         next="check HF_ENDPOINT: is it a hub that you trust?")
-        return Path(_retried(lambda: hf_hub_download(repo, name, revision=listing.commit, cache_dir=self.cache,
+        return Path(retried(lambda: hf_hub_download(repo, name, revision=listing.commit, cache_dir=self.cache,
                                                      endpoint=self.endpoint, force_download=force)))
 
     @contextmanager
@@ -206,7 +216,7 @@ def _git_blob(path: Path, stated: str) -> str | None:
 def _blob_name(path: Path) -> str | None:
     """The digest by which the client's cache named a blob when it arrived: all that is known offline."""
     name = Path(os.path.realpath(path)).name
-    return name if _DIGEST.fullmatch(name) else None
+    return name if DIGEST.fullmatch(name) else None
 
 
 def _remove(path: Path) -> None:
@@ -215,7 +225,7 @@ def _remove(path: Path) -> None:
             part.unlink()
 
 
-def _retried(ask: Callable[[], T]) -> T:
+def retried(ask: Callable[[], T]) -> T:
     """The answer of `ask`, which is tried again where the hub or the network broke down: 5xx, 429, resets."""
     from huggingface_hub import errors
 
@@ -242,7 +252,7 @@ def pause(seconds: float) -> None:
 
 
 @contextmanager
-def _plain_errors(source: HubSource) -> Iterator[None]:  # noqa: C901 - a table of the client's errors
+def plain_errors(source: HubSource) -> Iterator[None]:  # noqa: C901 - a table of the client's errors
     """The client's exceptions, in plain words."""
     from huggingface_hub import errors
 
@@ -286,8 +296,12 @@ def _said(error: BaseException) -> str:
     return text.splitlines()[0][:300] if text else "no reason given"
 
 
-def _no_file(source: HubSource, listing: Listing) -> SourceUnavailable:
+def chosen_file(source: HubSource, listing: Listing) -> str:
+    """The file of a commit that a source means. Raises SourceUnavailable, naming what there is."""
+    for name in source.files:
+        if name in listing.digests:
+            return name
     has = [name for kind in _WEIGHTS for name in sorted(listing.digests) if name.endswith(kind)]
     first = f"zooconv fetch-convert {source.repo}:{has[0]}" if has else "look for another repository"
-    return SourceUnavailable(f"{source.repo} has none of: {', '.join(source.files)}",
-                             why=[f"it has {name}" for name in has[:12]] or ["it holds no weights"], next=first)
+    raise SourceUnavailable(f"{source.repo} has none of: {', '.join(source.files)}",
+                            why=[f"it has {name}" for name in has[:12]] or ["it holds no weights"], next=first)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from zooconv.canonical import canonical_digest
 from zooconv.checkpoint.open import Checkpoint
@@ -17,7 +17,10 @@ from zooconv.mapping.plan import make_plan
 from zooconv.output import facts, megabytes, some
 from zooconv.plugins import all_layouts, families
 from zooconv.recognise import recognise
-from zooconv.report import dropped_lines, identity_line
+from zooconv.report import dropped_lines, fetched_line, identity_line
+
+if TYPE_CHECKING:
+    from zooconv.hub import Fetched
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Inspection:
         """The description for people."""
         data = self.data
         dtypes = ", ".join(f"{n} {dtype}" for dtype, n in data["dtypes"].items())
-        head = [("file", data["file"]), ("container", data["format"]),
+        where = f"  @ {data['revision'][:12]}" if "revision" in data else ""
+        head = [("file", data["file"] + where), ("fetched", fetched_line(data)), ("container", data["format"]),
                 ("weights under", ".".join(data["wrapper"])), ("beside them", some(data["beside"], 6)),
                 ("tensors", f"{data['tensors']}  ({dtypes}; {data['params']:,} elements, {megabytes(data['bytes'])})"),
                 ("tied", some([f"{a} = {b}" for a, b in data["tied"]]))]
@@ -46,9 +50,11 @@ class Inspection:
                      ("cannot become", "\n".join(f"{name}: {why}" for name, why in data["not_layouts"].items())))
 
 
-def inspect_checkpoint(checkpoint: Checkpoint, prefix: str | None = None, *, digest: bool = True) -> Inspection:
+def inspect_checkpoint(checkpoint: Checkpoint, prefix: str | None = None, *, digest: bool = True,
+                       fetched: Fetched | None = None) -> Inspection:
     """Describe an open checkpoint. What no family recognises is described as far as it goes.
 
+    `fetched` tells where on the hub it is, if its headers were read from there.
     `digest` asks for the canonical digest, for which every tensor is read.
     """
     tensors = checkpoint.tensors
@@ -57,6 +63,8 @@ def inspect_checkpoint(checkpoint: Checkpoint, prefix: str | None = None, *, dig
         "beside": list(checkpoint.beside), "tied": checkpoint.tied, "tensors": len(tensors),
         "params": sum(math.prod(t.shape) for t in tensors.values()), "bytes": sum(t.nbytes for t in tensors.values()),
         "dtypes": dict(sorted(Counter(t.dtype for t in tensors.values()).items())),
+        **({"repo": fetched.repo, "revision": fetched.revision, "fetched": asdict(fetched.transfer)}
+           if fetched and fetched.transfer else {}),
     }
     try:
         found = recognise(checkpoint.specs, families(), what=checkpoint.path.name, prefix=prefix)

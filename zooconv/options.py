@@ -65,6 +65,8 @@ class Options:
                               "--key", group="Source", recorded=True)
     prefix: str | None = _option(None, "The prefix of the backbone's tensors, where there are several backbones.",
                                  "--prefix", group="Source", recorded=True)
+    partial: bool = _option(False, "Fetch only the tensors that are needed; the digest of the whole file is then not "
+                                   "checked, and the record says so. Safetensors only.", "--partial", group="Source")
     allow_nonfinite: bool = _option(False, "Accept NaN and Inf; they are recorded.",
                                     "--allow-nonfinite", group="Checks", recorded=True)
     verify: bool = _option(False, "Hash every tensor of the written file once more.",

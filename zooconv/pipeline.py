@@ -14,7 +14,7 @@ from zooconv.atomic import drafting, write_text
 from zooconv.audit import auditing
 from zooconv.certificate import certificate_path, certify
 from zooconv.check import check_written
-from zooconv.checkpoint.open import open_checkpoint
+from zooconv.checkpoint.open import Checkpoint, OnlyWhole, open_checkpoint
 from zooconv.checkpoint.write import writer_for
 from zooconv.conversion import Conversion, Preview
 from zooconv.d2config.file import must_be_config, set_values
@@ -30,8 +30,9 @@ from zooconv.names import HubSource, LocalSource, Source, local, resolve
 from zooconv.options import Options
 from zooconv.original import Original
 from zooconv.page import page
+from zooconv.partial import hold_against_known, keep_needed, must_be_divisible, unread
 from zooconv.place import object_to, place
-from zooconv.plugins import chosen_layout, chosen_naming, families, family
+from zooconv.plugins import chosen_layout, chosen_naming, families, family, provider
 from zooconv.pump import Watching, unwatched
 from zooconv.recognise import recognise
 from zooconv.registry import Registry
@@ -41,6 +42,7 @@ from zooconv.zoo import zoo
 if TYPE_CHECKING:
     from zooconv.hub import Fetched, Hub
     from zooconv.inspection import Inspection
+    from zooconv.ranged import RemoteFile
 
 
 def run(source: Source, options: Options, *, hub: Hub | None = None, watching: Watching = unwatched) -> Conversion:
@@ -69,16 +71,21 @@ def make(source: Source, options: Options, *, hub: Hub | None = None, watching: 
     """
     with looking_ahead(source, options, hub=hub) as preview:
         plan, checkpoint, target = preview.plan, preview.whole, preview.place
-        object_to(target, checkpoint, registry or journal.settled(target.registry), force=options.force)
+        known = registry or journal.settled(target.registry)
+        object_to(target, checkpoint, known, force=options.force)
+        left = unread(plan, preview.checkpoint) if preview.partial else frozenset[str]()
+        keep_needed(preview.checkpoint, left)
         target.make_room()
         key = plan.layout.files.key
         writer = writer_for(target.format, plan.targets, plan.facts, key, heuristics=options.portable)
         with loading(wanted=options.load_check, own=torch) as loader, drafting(target.path) as draft:
             written = execute(plan, checkpoint, draft, writer, preview.audit, watch=watching(plan.nbytes),
-                              allow_nonfinite=options.allow_nonfinite)
+                              allow_nonfinite=options.allow_nonfinite, unread=left)
             check_written(draft.path, plan, writer, written, digests=options.verify)
             certificate = certify(plan, written, draft.path, preview.source_files(written), options.recorded,
-                                  preview.original.files if preview.original else ())
+                                  preview.original.files if preview.original else (), partial=preview.partial)
+            if preview.partial:
+                hold_against_known(certificate, known.records, provider(plan.family).version)
             version = loader.check(draft.path, target.format, plan.targets, key) if loader else None
             conversion = Conversion(preview, written, certificate, version, options.note)
             texts = beside(conversion, options)
@@ -97,15 +104,18 @@ def beside(conversion: Conversion, options: Options) -> dict[str, str]:
 
 
 @contextmanager
-def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None) -> Iterator[Preview]:
-    """The road up to the proved plan. Nothing is written; the checkpoint is open inside the block."""
+def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None,
+                  headers: bool = False) -> Iterator[Preview]:
+    """The road up to the proved plan. Nothing is written; the checkpoint is open inside the block.
+
+    With `headers`, only these are fetched of a file on the hub, where its container has them apart from its tensors.
+    """
     settle = partial(place, source, options.target, output=options.output, format_=options.format,
                      registry=options.registry, name=options.name, marks=options.marks)
     settle()  # what was typed is objected to before anything is fetched
-    fetched, path = _at_hand(source, hub)
-    with (open_checkpoint(path, ema=options.ema, key=options.key) as checkpoint,
-          auditing(checkpoint.files, wanted=fetched is None) as audit, _original(options, hub) as original):
-        found, plan = planned(source, checkpoint.specs, options, what=path.name, original=original)
+    fetched, opened = _opened(source, options, hub, ranged=headers or options.partial)
+    with (opened as checkpoint, auditing(checkpoint.files, wanted=fetched is None) as audit, _original(options, hub) as original):
+        found, plan = planned(source, checkpoint.specs, options, what=checkpoint.path.name, original=original)
         yield Preview(source, fetched, checkpoint, audit, found, plan, settle(usual=plan.layout.files.container),
                       options, original)
 
@@ -141,6 +151,32 @@ def _original(options: Options, hub: Hub | None) -> Iterator[Original | None]:
     fetched, path = _at_hand(resolve(options.fill_from, zoo()), hub)
     with open_checkpoint(path) as checkpoint, auditing(checkpoint.files, wanted=fetched is None) as audit:
         yield Original(fetched, checkpoint, audit)
+
+
+def _opened(source: Source, options: Options, hub: Hub | None, *, ranged: bool) -> tuple[Fetched | None, Checkpoint]:
+    """A source's checkpoint, open: read from the hub by ranges where that is wanted and the cache has it not."""
+    chosen = {"ema": options.ema, "key": options.key}
+    if options.partial and isinstance(source, LocalSource):
+        raise UsageError(f"{source.path} is here already: there is nothing to fetch in part", next="leave out --partial")
+    if ranged and isinstance(source, HubSource) and (remote := _remote(source, hub)):
+        try:
+            checkpoint = open_checkpoint(remote, **chosen)
+        except OnlyWhole:
+            if options.partial:
+                raise
+        else:
+            if options.partial:
+                must_be_divisible(checkpoint)
+            return remote.commit.fetched(checkpoint.files), checkpoint
+    fetched, path = _at_hand(source, hub)
+    return fetched, open_checkpoint(path, **chosen)
+
+
+def _remote(source: HubSource, hub: Hub | None) -> RemoteFile | None:
+    from zooconv.hub import Hub
+    from zooconv.ranged import reach
+
+    return reach(source, hub or Hub())
 
 
 def _at_hand(source: Source, hub: Hub | None) -> tuple[Fetched | None, Path]:
@@ -188,13 +224,18 @@ def fetch(name: str, *, hub: Hub | None = None) -> Fetched:
     return (hub or Hub()).fetch(source)
 
 
-def inspect(path: str | Path, *, ema: bool = False, key: str | None = None, prefix: str | None = None,
-            digest: bool = True) -> Inspection:
-    """Say what a checkpoint file is. Nothing in it is executed. Raises ZooError for one that cannot be read.
+def inspect(what: str | Path, *, ema: bool = False, key: str | None = None, prefix: str | None = None,
+            digest: bool = True, hub: Hub | None = None) -> Inspection:
+    """Say what a checkpoint file is: a path, or what `fetch_convert` takes. Nothing in it is executed.
 
-    Without `digest`, only its headers are read.
+    Without `digest`, only its headers are read; of a file on the hub that is not in the cache, only these are fetched.
+    Raises ZooError for one that cannot be read.
     """
     from zooconv.inspection import inspect_checkpoint
 
-    with open_checkpoint(path, ema=ema, key=key) as checkpoint:
-        return inspect_checkpoint(checkpoint, prefix, digest=digest)
+    source = local(what) if isinstance(what, Path) else resolve(what, zoo())
+    remote = _remote(source, hub) if isinstance(source, HubSource) else None
+    opened = remote or _at_hand(source, hub)[1]
+    with open_checkpoint(opened, ema=ema, key=key) as checkpoint:
+        fetched = remote.commit.fetched(checkpoint.files) if remote else None
+        return inspect_checkpoint(checkpoint, prefix, digest=digest and remote is None, fetched=fetched)

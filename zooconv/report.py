@@ -23,6 +23,7 @@ def summary(data: Data) -> str:
     artifact, done = data["artifact"], "sha256" in data["artifact"]
     return facts(
         ("source", source_line(data)),
+        ("fetched", fetched_line(data["source"])),
         ("is", identity_line(data)),
         ("changed", "\n".join(changed_lines(data))),
         ("dropped", "\n".join(dropped_lines(data["dropped"]))),
@@ -65,6 +66,14 @@ def source_line(data: Data, words: Words = ENGLISH) -> str:
     more = [source["format"], words("tensors", n=source["tensors"])]
     more += [words("under", key=".".join(source["wrapper"]))] if source["wrapper"] else []
     return words("with", what=where, more=words("comma").join(more))
+
+
+def fetched_line(source: Data) -> str:
+    """How much came of a file that was read by ranges."""
+    if "fetched" not in source:
+        return ""
+    came, of = source["fetched"]["received"], source["fetched"]["size"]
+    return f"{came / 1e6:,.1f} of {of / 1e6:,.1f} MB, by ranges"
 
 
 def identity_line(data: Data, words: Words = ENGLISH) -> str:
@@ -118,4 +127,5 @@ def checks_line(data: Data, words: Words = ENGLISH) -> str:
         words("read back", n=data["artifact"]["tensors"]),
         words("loads", version=data["torch"]) if data["torch"] else words("not loaded"),
         words("nonfinite", names=some(odd)) if odd else words("finite"),
+        *([words("partial")] if "verified" in data["source"] else []),
     ])

@@ -17,6 +17,7 @@ from zooconv.reread import tensor_digests
 if TYPE_CHECKING:
     from zooconv.hub import Hub
 
+PARTIAL = ("its source was fetched in part, and is as the hub states it; --certificate fetches all of it and checks")
 Status = Literal["ok", "changed", "missing"]
 
 
@@ -42,6 +43,8 @@ def verify(registry: Registry, names: Sequence[str] = (), *, certificate: bool =
         status, why = _one(registry, record)
         if status == "ok" and certificate and (wrong := certificate_faults(registry, record, source, hub)):
             status, why = "changed", f"certificate: {wrong[0]}" + (f" … and {len(wrong) - 1} more" if wrong[1:] else "")
+        elif certificate:
+            why = why.replace(PARTIAL, "")  # the certificate was held against the whole source
         yield Outcome(name, record.path, status, why)
 
 
@@ -81,4 +84,5 @@ def _one(registry: Registry, record: Record) -> tuple[Status, str]:
             tree = tree_digest(tensor_digests(checkpoint.tensors))
     except (OSError, ZooError) as error:
         return "changed", f"cannot be read: {error}"
-    return ("ok", "") if tree == record.output.content.tree else ("changed", "the tensors differ from the record")
+    why = PARTIAL if record.source.verified == "partial" else ""
+    return ("ok", why) if tree == record.output.content.tree else ("changed", "the tensors differ from the record")

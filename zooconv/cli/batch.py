@@ -21,7 +21,7 @@ def _option(help_: str, *flags: str, panel: str = "How", **more: Any) -> Any:
 
 
 @verb
-@with_options(without=("name", "config", "output", "to", "extract", "fill_from", "drop_trained"))
+@with_options(without=("name", "config", "output", "to", "extract", "fill_from", "drop_trained", "partial"))
 def batch(out: Output, names: Annotated[list[str] | None, typer.Argument(
             metavar="[NAME]...", help="Models, patterns of names like 'swin_*', repositories, or files.",
             autocompletion=complete_name)] = None, *, options: Options,
