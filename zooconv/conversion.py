@@ -168,8 +168,8 @@ class Conversion:
     @property
     def source_content(self) -> SourceContent:
         """The source's tensors, likewise."""
-        source, canonical = self.written.source, self.certificate.source.canonical
-        return in_part(source, self.written.unread, canonical) if self.preview.partial else content(source, canonical)
+        made = amounts(self.written.source, self.written.unread, self.certificate.source.canonical)
+        return made.model_copy(update={"tree": self.certificate.source.tree})
 
     @property
     def data(self) -> dict[str, Any]:
@@ -237,11 +237,11 @@ def unusual_dtypes(targets: Collection[TensorSpec], *, asked: bool) -> str:
 def content(tensors: Iterable[TensorDigest], canonical: str) -> Content:
     """A set of tensors, as the registry describes it."""
     listed = list(tensors)
-    return Content(tree=tree_digest(listed), **in_part(listed, (), canonical).model_dump(exclude={"tree"}))
+    return Content(tree=tree_digest(listed), **amounts(listed, (), canonical).model_dump(exclude={"tree"}))
 
 
-def in_part(read: Collection[TensorDigest], unread: Collection[TensorSpec], canonical: str) -> SourceContent:
-    """A set of tensors of which some were not read, likewise."""
-    kinds = [(t.dtype, math.prod(t.shape)) for t in (*read, *unread)]
+def amounts(read: Collection[TensorDigest], unread: Collection[TensorSpec], canonical: str) -> SourceContent:
+    """A set of tensors of which some were not read: what is known of it without a digest of them all."""
+    kinds = [(t.dtype, math.prod(t.shape)) for each in (read, unread) for t in each]
     return SourceContent(canonical=canonical, tensors=len(kinds), params=sum(size for _, size in kinds),
                          dtypes=dict(sorted(Counter(dtype for dtype, _ in kinds).items())))

@@ -57,8 +57,9 @@ def execute(plan: Moves, checkpoint: Checkpoint, draft: Draft, writer: Writer, a
     """Write the plan's targets into `draft`, through `writer`'s frame.
 
     `audit` is the pass over the source as a whole, or None where its digests are known already. `watch` is told each
-    number of bytes written. Dropped tensors that are `unread` are not hashed. Raises CheckFailed where tensors are not finite or a dropped one breaks its condition,
-    UnsafeFile where the source is damaged, ZooError where the disk is full.
+    number of bytes written. Dropped tensors that are `unread` are not hashed. Raises CheckFailed where tensors are not
+    finite or a dropped one breaks its condition, UnsafeFile where the source is damaged, ZooError where the disk is
+    full.
     """
     draft.allocate(writer.size)
     with pumping() as pump:

@@ -27,7 +27,8 @@ def unread(plan: Plan, checkpoint: Checkpoint) -> frozenset[str]:
     """The source's tensors that nothing asks for: dropped, no condition on them, and no part of the backbone."""
     values = [*(move.value for move in plan.moves), *plan.canonical.values(), *plan.placed.values()]
     needed = {leaf.name for value in values for leaf in leaves(value)}
-    return frozenset(plan.dropped) & checkpoint.tensors.keys() - needed - {*plan.same_as, *plan.same_as.values(), *plan.known}
+    needed |= {*plan.same_as, *plan.same_as.values(), *plan.known}
+    return frozenset(plan.dropped) & checkpoint.tensors.keys() - needed
 
 
 def keep_needed(checkpoint: Checkpoint, left: frozenset[str]) -> None:
@@ -51,7 +52,7 @@ def hold_against_known(certificate: Certificate, records: Mapping[str, Record], 
                 made.name, made.version, _chosen(made.options), source.files):
             raise CheckFailed("the tensors that were fetched are not those of the file that they should be of",
                               why=[f"fetched: canonical digest {certificate.source.canonical}",
-                                   f"known:   canonical digest {known}, of {name}, for which the whole file was hashed"],
+                                   f"known:   canonical digest {known}, of {name}, made of the whole file"],
                               next="nothing was put in place; fetch the whole file: leave out --partial")
 
 

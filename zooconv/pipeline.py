@@ -114,7 +114,8 @@ def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None,
                      registry=options.registry, name=options.name, marks=options.marks)
     settle()  # what was typed is objected to before anything is fetched
     fetched, opened = _opened(source, options, hub, ranged=headers or options.partial)
-    with (opened as checkpoint, auditing(checkpoint.files, wanted=fetched is None) as audit, _original(options, hub) as original):
+    with (opened as checkpoint, auditing(checkpoint.files, wanted=fetched is None) as audit,
+          _original(options, hub) as original):
         found, plan = planned(source, checkpoint.specs, options, what=checkpoint.path.name, original=original)
         yield Preview(source, fetched, checkpoint, audit, found, plan, settle(usual=plan.layout.files.container),
                       options, original)
@@ -155,12 +156,12 @@ def _original(options: Options, hub: Hub | None) -> Iterator[Original | None]:
 
 def _opened(source: Source, options: Options, hub: Hub | None, *, ranged: bool) -> tuple[Fetched | None, Checkpoint]:
     """A source's checkpoint, open: read from the hub by ranges where that is wanted and the cache has it not."""
-    chosen = {"ema": options.ema, "key": options.key}
+    opened = partial(open_checkpoint, ema=options.ema, key=options.key)
     if options.partial and isinstance(source, LocalSource):
-        raise UsageError(f"{source.path} is here already: there is nothing to fetch in part", next="leave out --partial")
+        raise UsageError(f"{source.path} is here already: nothing is fetched", next="leave out --partial")
     if ranged and isinstance(source, HubSource) and (remote := _remote(source, hub)):
         try:
-            checkpoint = open_checkpoint(remote, **chosen)
+            checkpoint = opened(remote)
         except OnlyWhole:
             if options.partial:
                 raise
@@ -169,7 +170,7 @@ def _opened(source: Source, options: Options, hub: Hub | None, *, ranged: bool) 
                 must_be_divisible(checkpoint)
             return remote.commit.fetched(checkpoint.files), checkpoint
     fetched, path = _at_hand(source, hub)
-    return fetched, open_checkpoint(path, **chosen)
+    return fetched, opened(path)
 
 
 def _remote(source: HubSource, hub: Hub | None) -> RemoteFile | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from zooconv.hub import DIGEST, Fetched, Hub, Listing, Transfer, chosen_file, pl
 from zooconv.names import HubSource
 
 if TYPE_CHECKING:
-    from huggingface_hub.utils._http import httpx2
+    import httpx2
 
 BLOCK = 1 << 17  # of headers; most lie in the first
 MAX_HEADERS = 64 << 20
@@ -77,7 +76,7 @@ class Commit:
                        self.listing.license, self.transfer)
 
     def get(self, name: str, start: int, stop: int, sink: Sink) -> None:
-        """Have `sink(offset, bytes)` called for a range of a file, piece by piece; again for some, if the link breaks."""
+        """Have `sink(offset, bytes)` called for a range, piece by piece; where the link breaks, for some twice."""
         with plain_errors(self.source):
             while start < stop:
                 start = retried(partial(self._some, name, start, stop, sink))
@@ -105,7 +104,8 @@ class Commit:
     @contextmanager
     def _asked(self, name: str, start: int, stop: int) -> Iterator[httpx2.Response]:
         from huggingface_hub import constants, get_session
-        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+        from huggingface_hub.utils._headers import build_hf_headers
+        from huggingface_hub.utils._http import hf_raise_for_status
 
         url, where = self._located(name)
         headers = {**build_hf_headers(), "range": f"bytes={start}-{stop - 1}", "accept-encoding": "identity"}
@@ -118,7 +118,8 @@ class Commit:
             if answer.status_code != 206 and not whole:
                 raise self._refused(name, f"it ignores ranges, and would send all {size:,} bytes")
             if not whole and given != f"bytes {start}-{stop - 1}/{size}":
-                raise self._refused(name, f"asked for bytes {start}-{stop - 1}/{size}, it sends {given or 'others'!s:.60}")
+                asked = f"bytes {start}-{stop - 1}/{size}"
+                raise self._refused(name, f"it sends {given or 'others':.60}, where {asked} were asked for")
             if answer.headers.get("Content-Encoding", "identity") != "identity":
                 raise self._refused(name, f"it sends {answer.headers['Content-Encoding']!r:.40}, not the file's bytes")
             yield answer
@@ -133,7 +134,8 @@ class Commit:
         stated = (listing.digests[name], listing.sizes[name])
         if not DIGEST.fullmatch(now.etag or "") or (now.etag, now.size) != stated:
             raise SourceUnavailable(f"{name} of {self.source.repo} changed while it was read",
-                                    why=[f"first {stated[0]}, {stated[1]:,} bytes", f"now   {now.etag!s:.80}, {now.size}"],
+                                    why=[f"first {stated[0]}, {stated[1]} bytes",
+                                         f"now   {now.etag!s:.80}, {now.size} bytes"],
                                     next="nothing was kept; try again")
         return url, now.location
 
