@@ -8,13 +8,14 @@ import re
 from itertools import pairwise
 from types import SimpleNamespace
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
-from support import SMALL
+from support import ROOT, SMALL
 from zooconv_zoo.convnext import FAMILY
 from zooconv_zoo.convnext.dialects import TIMM, TRANSFORMERS
 
@@ -184,11 +185,24 @@ def test_the_record_and_the_certificate_say_what_was_not_checked(client, served,
     blob = served.repos[REPO].commits[source.revision]["model.safetensors"]
     assert (source.verified, source.content.tree, source.files[0].sha256) == ("partial", None, blob.sha256)
     assert source.content.tensors == len(load_file(files.whole))
+    schema = json.loads((ROOT / "docs" / "registry.schema.json").read_text())
+    book = done.preview.place.registry.read_text()
+    jsonschema.validate(json.loads(book), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(json.loads(book.replace(',"verified":"partial"', "")), schema)
     certificate = read_certificate(certificate_path(done.path))
     assert (certificate.source.verified, certificate.source.tree) == ("partial", None)
     assert {n for n, row in certificate.sources.items() if row.sha256 is None} == set(HEAD)
     assert "as stated, not checked" in done.path.with_name(f"{done.path.name}.md").read_text()
     assert "--partial" in done.data["again"]
+
+
+def test_a_record_without_a_tree_digest_is_refused_unless_it_says_why(client, work):
+    path = fetch_convert(REPO, partial=True, hub=client, load_check=False).preview.place.registry
+    path.write_text(path.read_text().replace(',"verified":"partial"', ""))
+    with pytest.raises(UsageError, match="no registry") as refused:
+        Registry.read(path)
+    assert "tree digest" in refused.value.why[0]
 
 
 def test_a_cached_file_is_taken_whole_and_recorded_as_such(client, served):

@@ -89,6 +89,8 @@ class SourceRecord(_Strict):
         needs = {"hf": (self.repo, self.revision), "url": (self.url,), "local": ()}[self.type]
         if None in needs:
             raise ValueError(f"a source of type {self.type} says where it is: repo and revision, or url")
+        if self.content and (self.content.tree is None) != (self.verified == "partial"):
+            raise ValueError("a source has a tree digest, unless it was verified in part only")
         return self
 
 
