@@ -334,6 +334,7 @@ def test_the_command_line_says_what_was_saved(zooconv, served, work):
     environment = {"HF_ENDPOINT": served.url, "HF_HUB_CACHE": str(work / "cache")}
     seen = zooconv("inspect", REPO, env=environment)
     assert (seen.code, seen.out.count("0.1 of 4.1 MB, by ranges")) == (0, 1)
+    assert "not known from headers alone" in seen.out
     done = zooconv("fetch-convert", REPO, "--partial", env=environment)
     assert done.code == 0, done.err
     assert re.search(r"fetched +0\.\d of 4\.1 MB, by ranges", done.err)

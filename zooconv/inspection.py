@@ -44,7 +44,7 @@ class Inspection:
             return facts(*head, ("is", "\n".join(["not recognised: " + self.error.what, *self.error.why])))
         mine = {**data, "source": {"prefix": data["prefix"]}}
         return facts(*head, ("is", identity_line(mine)),
-                     ("canonical", data["canonical"] or ""),
+                     ("canonical", data["canonical"] or ("not known from headers alone" if "fetched" in data else "")),
                      ("would drop", "\n".join(dropped_lines(data["dropped"])) or "nothing"),
                      ("can become", "\n".join(filter(None, [", ".join(data["layouts"]), _named(data["upstreams"])]))),
                      ("cannot become", "\n".join(f"{name}: {why}" for name, why in data["not_layouts"].items())))
