@@ -12,7 +12,7 @@ from zooconv.output import Output
 
 @verb
 def inspect(out: Output, file: Annotated[str, typer.Argument(
-                help="A checkpoint of any kind that zooconv reads; or a model of the zoo, owner/repo[@revision][:file] "
+                help="A checkpoint of any kind that zooconv reads; or a model of the zoo, owner/repo@revision:file "
                      "or an https address, of which only the headers are fetched.", autocompletion=complete_name)],
             ema: Annotated[bool, typer.Option("--ema", help="Look at the averaged weights, if it has some.")] = False,
             key: Annotated[str | None, typer.Option(help="The key under which the weights stand.")] = None,
