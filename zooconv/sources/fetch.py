@@ -11,7 +11,7 @@ from zooconv.hub import Fetched, Hub
 from zooconv.names import HubSource, UrlSource
 from zooconv.registry import SourceRecord
 from zooconv.sources.notes import remember
-from zooconv.sources.ranged import NoRanges
+from zooconv.sources.remote import NoRanges
 from zooconv.sources.web import fetch_url
 
 T = TypeVar("T")

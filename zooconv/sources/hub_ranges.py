@@ -19,7 +19,8 @@ from zooconv.errors import SourceUnavailable
 from zooconv.files import InputFile
 from zooconv.hub import DIGEST, Fetched, Hub, Listing, chosen_file, plain_errors
 from zooconv.names import HubSource
-from zooconv.sources.ranged import Place, RemoteFile
+from zooconv.sources.ranged import RemoteFile
+from zooconv.sources.remote import Remote
 
 if TYPE_CHECKING:
     import httpx2
@@ -48,7 +49,7 @@ def reach_hub(source: HubSource, hub: Hub) -> RemoteFile | None:
     return None if here else RemoteFile(Commit(source, hub, listing), name)
 
 
-class Commit(Place):
+class Commit(Remote):
     """A commit of a repository."""
 
     def __init__(self, source: HubSource, hub: Hub, listing: Listing) -> None:

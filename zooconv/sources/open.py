@@ -26,14 +26,14 @@ def open_source(source: Source, hub: Hub | None = None, *, ema: bool | None = No
     if isinstance(source, LocalSource):
         return None, opened(source.path)
     from zooconv.sources.fetch import fetch_source, first_place, must_be_promised
-    from zooconv.sources.ranged import NoRanges
+    from zooconv.sources.remote import NoRanges
 
     def read(place: HubSource | UrlSource) -> tuple[Fetched, Checkpoint] | None:
-        remote = _reach(place, hub)
-        if remote is None:
+        file = _reach(place, hub)
+        if file is None:
             return None
-        checkpoint = opened(remote)
-        got = remote.place.fetched(checkpoint.files)
+        checkpoint = opened(file)
+        got = file.remote.fetched(checkpoint.files)
         must_be_promised(place, got)
         return got, checkpoint
 

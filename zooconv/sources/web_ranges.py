@@ -17,7 +17,8 @@ from zooconv.digest import FileDigest
 from zooconv.files import InputFile
 from zooconv.hub import Fetched, retried
 from zooconv.names import UrlSource
-from zooconv.sources.ranged import Place, RemoteFile
+from zooconv.sources.ranged import RemoteFile
+from zooconv.sources.remote import Remote
 from zooconv.sources.web import bounded, file_name, kept_at, opened, plain_errors
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def reach_url(source: UrlSource) -> RemoteFile | None:
     return RemoteFile(page, page.name)
 
 
-class Page(Place):
+class Page(Remote):
     """An address, and the one file there."""
 
     def __init__(self, source: UrlSource) -> None:
