@@ -48,6 +48,13 @@ def test_a_conversions_registry_is_valid_by_the_published_schema(source, layout,
     jsonschema.validate(json.loads(Path("registry.json").read_text()), SCHEMA)
 
 
+def test_paths_may_be_texts(source, work):
+    (work / "config.yaml").write_text("MODEL: {WEIGHTS: x}\n")
+    done = convert(str(source), output="made.pth", registry="other.json", config="config.yaml", load_check=False)
+    assert done.path == Path("made.pth")
+    assert list(Registry.read(work / "other.json").records) == ["small/d2/made.pth"]
+
+
 def test_the_text_is_canonical_one_line_an_artifact_sorted(work):
     put(work / "r.json", "b/d2", "a/d2")
     text = (work / "r.json").read_text()

@@ -85,6 +85,9 @@ class Options:
     note: str = _option("", "A remark for the registry and the summary.", "--note", group="Record")
 
     def __post_init__(self) -> None:
+        for name in ("output", "registry", "config"):
+            if isinstance(path := getattr(self, name), str):
+                object.__setattr__(self, name, Path(path))
         if self.to and (self.layout != "d2" or self.config or self.portable):
             raise UsageError("--to writes an upstream's own file, and --layout, --portable and --config are for what a "
                              "Detectron2 project loads", next="leave out one or the other")
