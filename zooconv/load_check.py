@@ -62,7 +62,7 @@ class OwnTorch:
 
 @contextmanager
 def loading(*, wanted: bool, own: Loader | None = None) -> Iterator[Loader | None]:
-    """Who loads the file that is written in the block: `own`, this process where it has torch, or a helper; or nobody."""
+    """Who loads the file written in the block: `own`, or this process if it has torch, or a helper; or nobody."""
     own = own or (OwnTorch() if "torch" in sys.modules else None)
     if own is not None or not wanted:
         yield own if wanted else None
