@@ -17,8 +17,8 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 
@@ -86,16 +86,15 @@ class Draft:
 
     def commit(self) -> None:
         """Give the draft, once it is on the disk, its target's name, and sync the folder."""
+        commit([self])
+
+    def synced(self) -> None:
+        """Wait until what was written is on the disk. Raises OSError."""
         if self._syncing is None:
             self.sync()
         self._join()
-        try:
-            if self._unsynced is not None:
-                raise self._unsynced
-            self.path.replace(self.target)
-            _sync_folder(self.target.parent)
-        except OSError as error:
-            raise cannot_write(self.target, error) from None
+        if self._unsynced is not None:
+            raise self._unsynced
 
     def _join(self) -> None:
         if self._syncing is not None:
@@ -127,13 +126,45 @@ def drafting(target: Path) -> Iterator[Draft]:
             draft.discard()
 
 
+def commit(drafts: Sequence[Draft]) -> None:
+    """Give drafts their targets' names, in this order, once all are on the disk; then sync their folders.
+
+    A disk makes several files last in little more time than one, so what belongs together is committed together.
+    """
+    for draft in drafts:
+        try:
+            draft.synced()
+        except OSError as error:
+            raise cannot_write(draft.target, error) from None
+    for draft in drafts:
+        try:
+            draft.path.replace(draft.target)
+        except OSError as error:
+            raise cannot_write(draft.target, error) from None
+    for folder in {draft.target.parent for draft in drafts}:
+        try:
+            _sync_folder(folder)
+        except OSError as error:
+            raise cannot_write(folder, error) from None
+
+
 def write_text(target: Path, text: str) -> None:
     """Replace a text file in one step; its permissions stay."""
-    with drafting(target) as draft:
-        with suppress(FileNotFoundError):
-            os.fchmod(draft.fd, stat.S_IMODE(target.stat().st_mode))
-        draft.write(text.encode())
-        draft.commit()
+    with drafting_texts({target: text}) as drafts:
+        commit(drafts)
+
+
+@contextmanager
+def drafting_texts(texts: Mapping[Path, str]) -> Iterator[list[Draft]]:
+    """Drafts of text files, on their way to the disk; the permissions of files that they replace stay."""
+    with ExitStack() as stack:
+        drafts = [stack.enter_context(drafting(target)) for target in texts]
+        for draft, text in zip(drafts, texts.values(), strict=True):
+            with suppress(FileNotFoundError):
+                os.fchmod(draft.fd, stat.S_IMODE(draft.target.stat().st_mode))
+            draft.write(text.encode())
+            draft.sync()
+        yield drafts
 
 
 @contextmanager
