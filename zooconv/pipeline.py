@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zooconv import journal
 from zooconv.address import SCHEME, parse
-from zooconv.atomic import drafting, write_text
+from zooconv.atomic import commit, drafting, drafting_texts
 from zooconv.audit import auditing
 from zooconv.certificate import certificate_path, certify
 from zooconv.check import check_written
@@ -91,10 +91,9 @@ def make(source: Source, options: Options, *, hub: Hub | None = None, watching: 
             if preview.pin:
                 preview.pin.check_made(conversion.made)
             texts = beside(conversion, options)
-            with journal.noted(target, conversion.record, texts):
-                draft.commit()
-        for name, text in texts.items():
-            write_text(target.path.with_name(name), text)
+            with (drafting_texts({target.path.with_name(name): text for name, text in texts.items()}) as pages,
+                  journal.noted(target, conversion.record, texts)):
+                commit([draft, *pages])
         return conversion
 
 
