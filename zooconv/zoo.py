@@ -1,7 +1,8 @@
 """The zoo: the models that a user may ask for by name, each with its source, licence and preprocessing.
 
-A family's models stand in the folder of its plugin, which is a package, as two files. `models.tsv` has a line a model,
-its columns named by the first line, an empty cell for a default (or `models.tsv.gz`, for very many):
+A family's models stand in the folder of its plugin, which is a package, as two files. `models.tsv` (or, where it is
+very long, `models.tsv.gz`) has a line a model: its columns are named by the first line and separated by tabs, and an
+empty cell is a default.
 
     name               variant  repo                        mb   input  aliases
     convnext_tiny_22k  tiny     timm/convnext_tiny.fb_in22k 178         convnext_tiny_22k_224
@@ -21,7 +22,7 @@ its columns named by the first line, an empty cell for a default (or `models.tsv
     [refused]                        # names that people type, and why there is no such artifact
     "convnext_*_ols.*" = "its stem is two overlapping 3x3 convolutions …"
 
-The columns are the fields of `Model`, with `pixels` for mean and std; several values of a cell are apart by spaces.
+The columns are the fields of `Model`, with `pixels` for mean and std; several values of a cell are separated by spaces.
 
 A model's artifacts are called after its `name`; it answers to its `aliases` and its `repo`, too. A model that is one
 file of many in a repository names it (`files`: `folder/model.pt`), and answers to `owner/repo:folder/model.pt`. A
@@ -46,7 +47,7 @@ import fnmatch
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -228,17 +229,19 @@ def read_table(folder: Path) -> Table:
     """
     head = tomllib.loads((folder / "zoo.toml").read_text(encoding="utf-8"))
     defaults = {"repo": "", **head.get("defaults", {})}
-    pixels = {name: {key: tuple(row[key]) for key in ("mean", "std")} for name, row in head["pixels"].items()}
+    pixels = {name: (tuple(row["mean"]), tuple(row["std"])) for name, row in head["pixels"].items()}
     header, *lines = _lines(folder / "models.tsv")
     columns = header.split("\t")
     models = []
     for line in lines:
-        row: dict[str, Any] = defaults | {key: cell for key, cell in zip(columns, line.split("\t"), strict=True) if cell}
+        cells = zip(columns, line.split("\t"), strict=True)
+        row: dict[str, Any] = defaults | {column: cell for column, cell in cells if cell}
         row["mb"], row["input"] = int(row["mb"]), int(row["input"])
         for key in ("aliases", "files", "mirrors"):
             if key in row:
                 row[key] = tuple(row[key].split(" "))
-        models.append(Model(family=head["family"], **pixels[row.pop("pixels")], **row))
+        mean, std = pixels[row.pop("pixels")]
+        models.append(Model(family=head["family"], mean=mean, std=std, **row))
     return Table(head["family"], head.get("yields", False), tuple(models), head.get("refused", {}))
 
 
