@@ -20,9 +20,9 @@ FLOORS = [
     {"batch"},
     {"pipeline", "parity", "doctor", "repair"},
     {"conversion", "inspection", "verify", "report", "page", "origin", "registries"},
-    {"names", "address", "zoo", "plugins", "reference", "hookspecs", "hub", "sources", "recognise", "original",
-     "execute", "audit", "canonical", "certificate", "check", "load_check", "lock", "place", "registry", "journal",
-     "engine", "reread", "d2config", "modules", "upstream"},
+    {"names", "address", "zoo", "plugins", "reference", "hookspecs", "hub", "sources", "partial", "recognise",
+     "original", "execute", "audit", "canonical", "certificate", "check", "load_check", "lock", "place", "registry",
+     "journal", "engine", "reread", "d2config", "modules", "upstream"},
     {"mapping", "checkpoint"},
     {"atomic", "digest", "errors", "files", "finite", "options", "output", "pump", "settings", "tensor", "words"},
 ]

@@ -108,8 +108,8 @@ def test_a_source_that_does_not_come_back_stops_the_conversion(toy_file, monkeyp
     """The way back is spoiled, as a wrong inverse of an op would spoil it."""
     right = certificate_module.certify
 
-    def spoiled(plan, *rest):
-        return right(replace(plan, back=plan.back | {"k.bias": plan.back["q.bias"]}), *rest)
+    def spoiled(plan, *rest, **more):
+        return right(replace(plan, back=plan.back | {"k.bias": plan.back["q.bias"]}), *rest, **more)
 
     monkeypatch.setattr("zooconv.pipeline.certify", spoiled)
     with pytest.raises(CheckFailed, match="1 source tensors cannot be had back") as caught:

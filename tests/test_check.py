@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +16,7 @@ from zooconv import check as check_module
 from zooconv.checkpoint.open import open_checkpoint
 from zooconv.checkpoint.write import FORMATS
 from zooconv.digest import file_sha256
-from zooconv.load_check import LoadCheck, loading
+from zooconv.load_check import LoadCheck, OwnTorch, loading
 from zooconv.tensor import TensorSpec
 
 FLAWS = {
@@ -69,9 +72,28 @@ def specs(source):
         return list(checkpoint.specs.values())
 
 
-def test_torch_says_that_it_loads_a_right_file(work, specs):
-    with loading(wanted=True) as helper:
-        assert helper.check(work / "small_d2.pth", "pth", specs) == torch.__version__
+@contextmanager
+def helping():
+    """A helper process, which a process without torch has the check done by."""
+    helper = LoadCheck()
+    try:
+        yield helper
+    finally:
+        helper.end()
+
+
+@pytest.mark.parametrize("who", [helping, partial(loading, wanted=True)], ids=["a helper", "this process"])
+def test_torch_says_that_it_loads_a_right_file(work, specs, who):
+    with who() as loader:
+        assert loader.check(work / "small_d2.pth", "pth", specs) == torch.__version__
+
+
+def test_a_process_that_has_torch_needs_no_helper(monkeypatch):
+    with loading(wanted=True) as loader:
+        assert isinstance(loader, OwnTorch)
+    monkeypatch.delitem(sys.modules, "torch")
+    with loading(wanted=True) as loader:
+        assert isinstance(loader, LoadCheck)
 
 
 @pytest.mark.parametrize(("change", "word"), [
@@ -81,26 +103,26 @@ def test_torch_says_that_it_loads_a_right_file(work, specs):
     (lambda specs: [TensorSpec(specs[0].name, specs[0].shape, "F16"), *specs[1:]], "float16"),
 ])
 def test_torch_says_what_is_not_as_planned(work, specs, change, word):
-    with loading(wanted=True) as helper, pytest.raises(CheckFailed) as caught:
-        helper.check(work / "small_d2.pth", "pth", change(specs))
+    with loading(wanted=True) as loader, pytest.raises(CheckFailed) as caught:
+        loader.check(work / "small_d2.pth", "pth", change(specs))
     assert word in str(caught.value)
 
 
 def test_a_file_that_torch_does_not_load_is_told_in_torchs_words(work, specs):
     (work / "small_d2.pth").write_bytes(b"nothing")
-    with loading(wanted=True) as helper, pytest.raises(CheckFailed, match="does not load"):
+    with helping() as helper, pytest.raises(CheckFailed, match="does not load"):
         helper.check(work / "small_d2.pth", "pth", specs)
 
 
 def test_a_parameter_is_not_taken_for_a_tensor(work):
     torch.save({"model": {"w": torch.nn.Parameter(torch.ones(2))}}, work / "p.pth")
-    with loading(wanted=True) as helper, pytest.raises(CheckFailed, match="does not load"):
-        helper.check(work / "p.pth", "pth", [TensorSpec("w", (2,))])
+    with loading(wanted=True) as loader, pytest.raises(CheckFailed, match="does not load"):
+        loader.check(work / "p.pth", "pth", [TensorSpec("w", (2,))])
 
 
 def test_a_file_named_torch_in_the_working_folder_is_not_imported(work, specs):
     (work / "torch.py").write_text("raise SystemExit('owned')")
-    with loading(wanted=True) as helper:
+    with helping() as helper:
         assert helper.check(work / "small_d2.pth", "pth", specs)
 
 
@@ -108,12 +130,13 @@ def test_a_helper_that_cannot_import_torch_says_how_to_go_on(work, specs, monkey
     (work / "stub").mkdir()
     (work / "stub" / "torch.py").write_text("raise ImportError('no torch here')")
     monkeypatch.setenv("PYTHONPATH", str(work / "stub"))
-    with loading(wanted=True) as helper, pytest.raises(CheckFailed, match="could not be asked") as caught:
+    with helping() as helper, pytest.raises(CheckFailed, match="could not be asked") as caught:
         helper.check(work / "small_d2.pth", "pth", specs)
     assert "--no-load-check" in caught.value.next
 
 
-def test_the_helper_ends_with_its_block_also_unasked():
+def test_the_helper_ends_with_its_block_also_unasked(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch")
     with loading(wanted=True) as helper:
         assert isinstance(helper, LoadCheck)
     assert helper.process.poll() is not None
@@ -126,8 +149,8 @@ def test_an_artifact_of_another_format_is_loaded_with_its_own_library(source, fo
 
 def test_a_pickle_that_pickle_does_not_load_is_told_in_its_words(work, specs):
     (work / "x.pkl").write_bytes(b"\x80\x04K\x01")
-    with loading(wanted=True) as helper, pytest.raises(CheckFailed, match="does not load") as caught:
-        helper.check(work / "x.pkl", "pkl", specs)
+    with loading(wanted=True) as loader, pytest.raises(CheckFailed, match="does not load") as caught:
+        loader.check(work / "x.pkl", "pkl", specs)
     assert "EOFError" in caught.value.why[0]
 
 

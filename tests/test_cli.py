@@ -199,13 +199,29 @@ def test_completion_offers_names(zooconv):
     assert b"convnext_tiny_22k_1k_224" in done.stdout
 
 
-@pytest.mark.parametrize("command", [["list"], ["--help"], ["show", "convnext_tiny_22k"], ["layouts"], ["plugins"]])
-def test_to_look_imports_nothing_heavy(command, work):
+HEAVY = ("torch", "numpy", "huggingface_hub", "safetensors")
+RULES = ("zooconv.mapping", "zooconv_zoo.convnext", "zooconv_vgg", "pluggy")
+
+
+@pytest.mark.parametrize(("command", "unwanted"), [
+    (["list"], (*HEAVY, *RULES, "rich")),
+    (["list", "--max-size", "100", "-q"], (*HEAVY, *RULES, "rich")),
+    (["--version"], (*HEAVY, *RULES, "rich", "pydantic", "tomllib")),
+    (["--help"], (*HEAVY, *RULES, "pydantic", "tomllib")),
+    (["show", "convnext_tiny_22k"], HEAVY), (["layouts"], HEAVY), (["plugins"], HEAVY),
+], ids=lambda x: " ".join(x) if isinstance(x, list) else "")
+def test_to_look_imports_only_what_it_needs(command, unwanted, work):
     code = (f"import sys; sys.argv = ['zooconv', *{command!r}]\nfrom zooconv.cli.app import main\n"
-            "try: main()\nexcept SystemExit: pass\n"
-            "print('HEAVY', [m for m in ('torch', 'numpy', 'huggingface_hub', 'safetensors') if m in sys.modules])")
+            f"try: main()\nexcept SystemExit: pass\n"
+            f"print('UNWANTED', [m for m in {unwanted!r} if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "HEAVY []"
+    assert done.stdout.splitlines()[-1] == "UNWANTED []"
+
+
+def test_to_complete_a_name_imports_no_rules():
+    code = ("import sys; from zooconv.cli.common import complete_name; assert complete_name('convnext_tiny_22k')\n"
+            f"print([m for m in {(*HEAVY, *RULES, 'rich')!r} if m in sys.modules])")
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"[]\n"
 
 
 def test_to_convert_without_the_load_check_imports_no_torch(source):

@@ -26,6 +26,7 @@ from zooconv.d2config.text import config_of, form_of
 from zooconv.mapping.change import in_turn
 from zooconv.mapping.lazy import Call, Named
 from zooconv.plugins import chosen_layout, families, family
+from zooconv.testing.checkpoints import random_weights, save_safetensors, spelled
 
 DECLARED = json.loads((DATA / "declared_configs.json").read_text())
 FAMILIES = [f for f in families() if f.name not in ("vgg", "toy")]
@@ -340,6 +341,18 @@ def test_a_file_in_an_upstreams_names_is_no_candidate_for_a_config(source, work)
     convert(source, layout="maskdino", load_check=False)
     convert(source, to="torchvision", load_check=False)
     assert wanted_for("small").weights == "small_maskdino.pth"
+
+
+def test_a_family_that_stands_for_many_is_asked_where_its_layout_is_wanted(work):
+    assert wanted_for("regnetx_002.pycls_in1k", "timm").family.name == "timm"
+    known = family("regnet")
+    names = next(each for each in known.dialects if each.name == "timm")
+    weights = spelled(names, random_weights(known, known.variants["x_200mf"]))
+    file = save_safetensors(work / "small.safetensors", weights)
+    assert wanted_for(str(file), "timm").weights == "small_timm.pth"
+    convert(file, layout="fpn", load_check=False)
+    assert wanted_for("small").family.name == "regnet"
+    assert wanted_for(str(file), "timm").family.name == "timm"
 
 
 @pytest.mark.parametrize(("arguments", "kind", "word"), [

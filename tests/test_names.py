@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 
 import pytest
 from hypothesis import example, given
@@ -14,7 +13,7 @@ from zooconv.errors import UsageError
 from zooconv.names import FILES, HubSource, LocalSource, artifact_name, resolve
 from zooconv.plugins import families
 from zooconv.registry import NAME
-from zooconv.zoo import zoo
+from zooconv.zoo import tables, zoo
 
 ZOO = zoo()
 TYPED = json.loads((DATA / "user_names.json").read_text())
@@ -155,9 +154,8 @@ def test_a_models_preprocessing_is_timms(timm):
             assert model.license == (known.license or "unknown"), tag
 
 
-def test_every_table_is_plain_toml_or_a_line_a_model():
-    for family in families():
-        if family.zoo:
-            table = tomllib.loads(family.zoo.read_text())["zoo"]
-            mine = sum(family.name in (m.family, m.also and m.also.family) for m in ZOO.models)
-            assert ("models" in table and mine == len(table["models"])) or "table" in table
+def test_every_line_of_a_table_is_a_model():
+    for table in tables():
+        mine = [m for m in ZOO.models if table.family in (m.family, m.also and m.also.family)]
+        assert len(mine) == len(table.models) or table.yields
+    assert {table.family for table in tables() if table.yields} == {f.name for f in families() if f.members}

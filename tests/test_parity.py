@@ -81,14 +81,25 @@ SPOIL = {
 }
 
 
-@pytest.mark.parametrize("spoil", SPOIL)
-def test_a_wrong_artifact_that_loads_without_a_word_fails(work, spoil, zooconv):
+@pytest.fixture
+def spoiled(work):
     """The artifact is written by zooconv from spoiled weights, and then held against the right source."""
-    weights = lively_weights(FAMILY, SMALL)
-    source = save_pth(work / "right.pth", weights)
-    convert(source, load_check=False)
-    wrong = convert(save_pth(work / "wrong.pth", SPOIL[spoil](weights)), load_check=False)
-    wrong.path.replace("right_d2.pth")
+    def spoiled(spoil):
+        weights = lively_weights(FAMILY, SMALL)
+        right = convert(save_pth(work / "right.pth", weights), load_check=False).path
+        convert(save_pth(work / "wrong.pth", SPOIL[spoil](weights)), load_check=False).path.replace(right)
+
+    return spoiled
+
+
+@pytest.mark.parametrize("spoil", SPOIL)
+def test_a_wrong_artifact_that_loads_without_a_word_fails(spoiled, spoil):
+    spoiled(spoil)
+    assert not measured("right").passed
+
+
+def test_a_failure_is_said_recorded_and_exits_with_1(spoiled, zooconv):
+    spoiled("one part in a million")
     ran = zooconv("parity", "right")
     assert ran.code == 1
     assert "NOT the same function" in ran.out

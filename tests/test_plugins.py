@@ -15,13 +15,16 @@ PLUGINS = Path(__file__).parent.parent / "plugins"
 
 @pytest.fixture
 def install(work):
-    """Install a module as a distribution of its own: `install("name", source)`; the environment to run with."""
+    """Install a package as a distribution of its own: `install("name", source)`; the environment to run with."""
 
-    def installed(name, source, entry=None):
+    def installed(name, source, entry=None, **files):
         site = work / "site"
         info = site / f"zooconv_{name}-1.0.dist-info"
         info.mkdir(parents=True)
-        (site / f"zooconv_{name}.py").write_text(source)
+        package = site / f"zooconv_{name}"
+        package.mkdir()
+        for file, text in {"__init__.py": source, **files}.items():
+            (package / file).write_text(text)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: zooconv-{name}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[zooconv]\n{entry or name} = zooconv_{name}\n")
         return {"PYTHONPATH": str(site)}
@@ -92,13 +95,44 @@ def test_a_plugin_can_be_shut_out(install, zooconv):
     assert {"bad", "convnext"} & {p["name"] for p in done.json} == set()
 
 
-def test_a_family_whose_zoo_is_malformed_keeps_its_dialects(install, zooconv, work):
-    (work / "zoo.toml").write_text("[zoo]\nmodels = [{name = 1}]")
-    zoo = f'zoo=__import__("pathlib").Path("{work}/zoo.toml")'
-    source = GOOD.replace('"NAME"', '"toy"').replace('"nowhere")])', f'"nowhere")], {zoo})')
-    done = zooconv("list", "-q", env=install("toy", source))
-    assert "the models of family toy are left out" in done.err
-    assert "convnext_tiny_22k" in done.out.splitlines()
+ZOO = {"zoo.toml": 'family = "toy"\ndefaults.license = "mit"\n'
+                   "pixels.half = { mean = [0.5, 0.5, 0.5], std = [0.5, 0.5, 0.5] }\n",
+       "models.tsv": "name\tvariant\trepo\tmb\tinput\tpixels\taliases\ntoy_one\tone\tme/toy\t1\t8\thalf\ttoy_1 toy-1\n"}
+
+
+def test_the_models_of_a_third_partys_zoo_are_known_by_all_their_names(install, zooconv):
+    env = install("toy", GOOD.replace('"NAME"', '"toy"'), **ZOO)
+    model, = zooconv("list", "toy-1", "--json", env=env).json
+    expected = {"name": "toy_one", "family": "toy", "repo": "me/toy", "license": "mit", "mb": 1, "mean": [0.5] * 3,
+                "aliases": ["toy_1", "toy-1"], "layouts": ["d2"]}
+    assert {key: model[key] for key in expected} == expected
+
+
+def test_models_are_listed_without_importing_their_plugin(install, zooconv):
+    done = zooconv("list", "toy*", env=install("toy", "raise RuntimeError('imported')", **ZOO))
+    assert "toy_one" in done.out
+    assert done.err == ""
+    model, = zooconv("list", "toy*", "--json", env={"PYTHONPATH": "site"}).json
+    assert model["layouts"] == []
+
+
+@pytest.mark.parametrize("spoil", [
+    ("zoo.toml", 'family = "toy"', ""), ("zoo.toml", "mean", "men"), ("zoo.toml", "= [", "=, ["),
+    ("models.tsv", "variant", "variety"), ("models.tsv", "\t8\t", "\teight\t"), ("models.tsv", "\tme/toy", ""),
+    ("models.tsv", "half", "quarter"), ("models.tsv", "toy_1 ", "convnext_tiny_22k "),
+], ids=repr)
+def test_a_plugin_whose_zoo_is_malformed_keeps_its_family(install, zooconv, spoil):
+    file, right, wrong = spoil
+    env = install("toy", GOOD.replace('"NAME"', '"toy"'), **ZOO | {file: ZOO[file].replace(right, wrong)})
+    done = zooconv("list", "-q", env=env)
+    assert done.err.startswith("warning: the models of toy are left out: ")
+    assert len(done.err.splitlines()) == 1
+    assert {"convnext_tiny_22k", "toy_one"} & set(done.out.splitlines()) == {"convnext_tiny_22k"}
+    assert "toy" in zooconv("plugins", "-q", env=env).out.splitlines()
+
+
+def test_a_plugin_that_is_shut_out_has_no_models(zooconv):
+    assert zooconv("list", "convnext_tiny_22k", env={"ZOOCONV_DISABLE_PLUGINS": "convnext,timm"}).out == ""
 
 
 def test_the_official_zoo_comes_in_through_the_same_door():

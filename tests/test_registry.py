@@ -14,9 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import ROOT, files_in
+from toy import SEPARATE, TOY
 
 from zooconv import ZooError, convert
 from zooconv.registry import NAME, Record, Registry, update
+from zooconv.testing.checkpoints import random_weights, save_pth, spelled
 
 SCHEMA = json.loads((ROOT / "docs" / "registry.schema.json").read_text())
 RECORD = {
@@ -46,6 +48,13 @@ def put(path, *names):
 def test_a_conversions_registry_is_valid_by_the_published_schema(source, layout, format_):
     convert(source, layout=layout, format=format_, load_check=False, note="random weights")
     jsonschema.validate(json.loads(Path("registry.json").read_text()), SCHEMA)
+
+
+def test_paths_may_be_texts(source, work):
+    (work / "config.yaml").write_text("MODEL: {WEIGHTS: x}\n")
+    done = convert(str(source), output="made.pth", registry="other.json", config="config.yaml", load_check=False)
+    assert done.path == Path("made.pth")
+    assert list(Registry.read(work / "other.json").records) == ["small/d2/made.pth"]
 
 
 def test_the_text_is_canonical_one_line_an_artifact_sorted(work):
@@ -162,23 +171,26 @@ def test_after_any_failure_the_registry_is_the_old_or_the_new_one(work, number):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, pytest.param(errno.EIO, marks=pytest.mark.slow)],
                          ids=["ENOSPC", "EIO"])
-def test_after_any_failure_of_a_conversion_its_file_is_absent_or_whole(source, number):
-    whole = convert(source, load_check=False, report=False).path.read_bytes()
+def test_after_any_failure_of_a_conversion_its_file_is_absent_or_whole(work, install, number):
+    """Of a toy: every call of a conversion is failed in turn, and each costs a conversion."""
+    install("toy")
+    source = save_pth(work / "small.pth", spelled(SEPARATE, random_weights(TOY, TOY.toy)))
+    whole = convert(source, layout="plain", load_check=False, report=False).path.read_bytes()
     for fail_at in range(1, 2000):
-        for name in ("small_d2.pth", "registry.json"):
+        for name in ("small_plain.pth", "registry.json"):
             source.with_name(name).unlink(missing_ok=True)
         with pytest.MonkeyPatch.context() as patch:
             faults = Faults(patch, fail_at, number)
             try:
-                convert(source, load_check=False, report=False)
+                convert(source, layout="plain", load_check=False, report=False)
             except (ZooError, OSError):
                 failed = True
             else:
                 failed = False
         left = files_in(source.parent)
         assert [name for name in left if name.endswith(".tmp")] == []
-        if "small_d2.pth" in left:
-            assert source.with_name("small_d2.pth").read_bytes() == whole
+        if "small_plain.pth" in left:
+            assert source.with_name("small_plain.pth").read_bytes() == whole
         if not failed and faults.count < fail_at:
             assert fail_at > 20
             return

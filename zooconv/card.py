@@ -156,7 +156,8 @@ def page(card: Card) -> str:
     rows = [
         ("model", f"{model.title} {model.variant or '(no known variant)'}: {config_text(model.config)}"),
         ("source", f"{where}, {model.dialect} names"),
-        *((f"source {file.file}", f"`{file.sha256}`") for file in source.files),
+        *((f"source {file.file}", f"`{file.sha256}`" + (", as stated; fetched in part" if source.verified else ""))
+          for file in source.files),
         ("artifact", f"{card.output.file}, {megabytes(card.output.size)}"),
         ("layout", f"{card.layout}: {card.content.tensors} tensors, {card.content.params:,} elements"),
         ("sha256", f"`{card.output.sha256}`"), ("tree digest", f"`{card.content.tree}`"),

@@ -21,6 +21,9 @@ into new values by a declared change, which `changes` lists. Both are expression
 two files and the certificate are enough to check it, without the rules that led to it. It lies beside the artifact as
 `<file>.cert.json`; the registry has its SHA-256. Like the registry, it holds no time, host or path.
 
+Of a source that was fetched in part (`"verified": "partial"`), the tensors that were left behind have no `sha256`, and
+the whole has no `tree`.
+
 Tensors that came from an original stand among the sources under marked names (`zooconv.mapping.original`); `filled` has
 its digests.
 """
@@ -31,7 +34,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from zooconv.canonical import expression_sha256
 from zooconv.checkpoint.open import Checkpoint, open_checkpoint
@@ -57,34 +60,48 @@ class Tensor(_Strict):
 
     dtype: str
     shape: tuple[int, ...]
-    sha256: Sha256
+    sha256: Sha256 | None = None
 
-    def digest(self, name: str) -> TensorDigest:
-        return TensorDigest(name, self.dtype, self.shape, self.sha256)
+    def fits(self, found: TensorDigest) -> bool:
+        """Is this the tensor that was found, as far as is known?"""
+        return (self.dtype, self.shape, self.sha256 or found.sha256) == (found.dtype, found.shape, found.sha256)
 
 
 class SourceTensor(Tensor):
-    """A source tensor: it can be had back, or it was dropped for a reason, or computed into others by a change."""
+    """A source tensor: it can be had back, or it was dropped for a reason, or computed into others by a change.
+
+    One that was dropped unread, from a source that was fetched in part, has no digest.
+    """
 
     back: JsonValue = None
     dropped: str | None = None
     computed: str | None = None
 
+    @model_validator(mode="after")
+    def _read(self) -> SourceTensor:
+        if self.sha256 is None and self.dropped is None:
+            raise ValueError("a tensor that was not dropped has a digest")
+        return self
+
 
 class TargetTensor(Tensor):
     """A target tensor, and what it is made of."""
 
+    sha256: Sha256
     made: JsonValue
 
 
 class Side(_Strict):
     """A whole file: the tree digests of its tensors, under its own and under canonical names."""
 
-    tree: Sha256
+    tree: Sha256 | None = None
     canonical: Sha256
 
 
 class SourceSide(Side):
+    """The source. Where it was `verified` in part only, the digests of its files are as stated, and it has no tree."""
+
+    verified: Literal["partial"] | None = None
     files: list[File]
 
 
@@ -96,6 +113,7 @@ class FilledSide(_Strict):
 
 
 class ArtifactSide(Side):
+    tree: Sha256
     size: int
     sha256: Sha256
 
@@ -139,7 +157,8 @@ def certificate_path(artifact: Path) -> Path:
 
 
 def certify(plan: Plan, written: Written, path: Path, source_files: tuple[FileDigest, ...],
-            options: Mapping[str, Any], original_files: tuple[FileDigest, ...] = ()) -> Certificate:
+            options: Mapping[str, Any], original_files: tuple[FileDigest, ...] = (), *,
+            partial: bool = False) -> Certificate:
     """The certificate of the file at `path`, which `written` tells of.
 
     What the pass has not shown already is shown here from the file: source tensors that were joined, cut or reordered
@@ -149,14 +168,16 @@ def certify(plan: Plan, written: Written, path: Path, source_files: tuple[FileDi
         certificate=1, family=plan.family.name, config=config_facts(plan.config), layout=plan.layout.name,
         dialect=plan.dialect, prefix=plan.prefix, rules=plan.rules, options=dict(options),
         changes=list(plan.changes) or None,
-        source=SourceSide(tree=tree_digest(written.source), canonical=tree_digest(written.canonical),
+        source=SourceSide(tree=None if partial else tree_digest(written.source),
+                          canonical=tree_digest(written.canonical), verified="partial" if partial else None,
                           files=source_records(source_files)),
         artifact=ArtifactSide(tree=tree_digest(written.target), canonical=tree_digest(written.placed),
                               size=written.file.size, sha256=written.file.sha256),
         filled=FilledSide(tree=tree_digest(written.filled), files=source_records(original_files))
         if original_files else None,
         sources={d.name: SourceTensor(dtype=d.dtype, shape=d.shape, sha256=d.sha256, **_fate(plan, d.name))
-                 for d in (*written.source, *written.filled)},
+                 for d in (*written.source, *written.filled)}
+        | {t.name: SourceTensor(dtype=t.dtype, shape=t.shape, **_fate(plan, t.name)) for t in written.unread},
         targets={d.name: TargetTensor(dtype=d.dtype, shape=d.shape, sha256=d.sha256, made=to_data(move.value))
                  for d, move in zip(written.target, plan.moves, strict=True)},
     )
@@ -220,7 +241,7 @@ def _strangers(side: str, listed: Mapping[str, Tensor], checkpoint: Checkpoint) 
             yield f"{name}: not in the {side}"
         elif name not in listed:
             yield f"{name}: in the {side}, not in the certificate"
-        elif found[name] != listed[name].digest(name):
+        elif not listed[name].fits(found[name]):
             yield f"{name}: the {side} has other bytes"
 
 

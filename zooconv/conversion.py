@@ -28,7 +28,17 @@ from zooconv.options import Options
 from zooconv.original import Original, beside
 from zooconv.place import Place
 from zooconv.plugins import provider
-from zooconv.registry import Check, Content, Converter, File, Output, Record, SourceRecord, source_records
+from zooconv.registry import (
+    Check,
+    Content,
+    Converter,
+    File,
+    Output,
+    Record,
+    SourceContent,
+    SourceRecord,
+    source_records,
+)
 from zooconv.tensor import DTYPES, TensorSpec
 
 if TYPE_CHECKING:
@@ -106,6 +116,11 @@ class Preview:
         named = [] if source.model or self.options.name else ["--name", source.name]
         return shlex.join(["zooconv", "fetch-convert", pinned, *self.options.typed, *named])
 
+    @property
+    def partial(self) -> bool:
+        """Is the source fetched in part, so that its files' digests are as stated, and not checked?"""
+        return bool(self.fetched and self.fetched.transfer)
+
     def source_files(self, written: Written) -> tuple[FileDigest, ...]:
         """The source's files, as fetching them or the pass has measured them."""
         return self.fetched.files if self.fetched else written.source_files
@@ -114,7 +129,7 @@ class Preview:
     def data(self) -> dict[str, Any]:
         """Everything that is known so far, as plain data."""
         plan, checkpoint = self.plan, self.checkpoint
-        origin = self.fetched.origin if self.fetched else {}
+        origin = self.fetched.data if self.fetched else {}
         return {
             "name": self.place.name,
             "source": {**origin, "file": str(self.checkpoint.path), "format": checkpoint.format,
@@ -156,9 +171,10 @@ class Conversion:
         return content(self.written.target, self.certificate.artifact.canonical)
 
     @cached_property
-    def source_content(self) -> Content:
+    def source_content(self) -> SourceContent:
         """The source's tensors, likewise."""
-        return content(self.written.source, self.certificate.source.canonical)
+        made = amounts(self.written.source, self.written.unread, self.certificate.source.canonical)
+        return made.model_copy(update={"tree": self.certificate.source.tree})
 
     @property
     def data(self) -> dict[str, Any]:
@@ -166,6 +182,7 @@ class Conversion:
         data, written = self.preview.data, self.written
         data["source"] |= {"files": [f._asdict() for f in self.preview.source_files(written)],
                            "tree": self.source_content.tree, "canonical": self.source_content.canonical}
+        data["source"] |= {"verified": "partial"} if self.preview.partial else {}
         data["artifact"] |= {"size": written.file.size, "sha256": written.file.sha256, **self.content.model_dump()}
         data["checks"] = {name: check.model_dump(exclude_none=True) for name, check in self._checks.items()}
         data["torch"] = self.torch
@@ -203,10 +220,12 @@ class Conversion:
                 "finite": Check(status="skip", nonfinite=list(odd)) if odd else Check(status="pass")}
 
 
-def _source(fetched: Fetched | None, files: tuple[FileDigest, ...], content: Content | None = None) -> SourceRecord:
+def _source(fetched: Fetched | None, files: tuple[FileDigest, ...],
+            content: SourceContent | None = None) -> SourceRecord:
     """Where some files came from, for the registry."""
     kind: Literal["hf", "url", "local"] = "local" if fetched is None else "url" if fetched.url else "hf"
-    return SourceRecord(type=kind, **(fetched.origin if fetched else {}), files=source_records(files), content=content)
+    return SourceRecord(type=kind, **(fetched.origin if fetched else {}), files=source_records(files), content=content,
+                        verified="partial" if fetched and fetched.transfer else None)
 
 
 def _where(original: Original) -> str:
@@ -230,6 +249,11 @@ def unusual_dtypes(targets: Collection[TensorSpec], *, asked: bool) -> str:
 def content(tensors: Iterable[TensorDigest], canonical: str) -> Content:
     """A set of tensors, as the registry describes it."""
     listed = list(tensors)
-    return Content(tree=tree_digest(listed), canonical=canonical, tensors=len(listed),
-                   params=sum(math.prod(t.shape) for t in listed),
-                   dtypes=dict(sorted(Counter(t.dtype for t in listed).items())))
+    return Content(tree=tree_digest(listed), **amounts(listed, (), canonical).model_dump(exclude={"tree"}))
+
+
+def amounts(read: Collection[TensorDigest], unread: Collection[TensorSpec], canonical: str) -> SourceContent:
+    """A set of tensors of which some were not read: what is known of it without a digest of them all."""
+    kinds = [(t.dtype, math.prod(t.shape)) for each in (read, unread) for t in each]
+    return SourceContent(canonical=canonical, tensors=len(kinds), params=sum(size for _, size in kinds),
+                         dtypes=dict(sorted(Counter(dtype for dtype, _ in kinds).items())))

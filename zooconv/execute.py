@@ -35,7 +35,8 @@ class Written:
     """What a pass measured: digests of both sides and of what each means, CRC-32 of targets, those with NaN or Inf.
 
     `frame` is the CRC-32 of all bytes of the file that are no tensor's. `canonical` are the canonical tensors of the
-    source, `placed` those of the target; `filled` are the tensors that came from an original.
+    source, `placed` those of the target; `filled` are the tensors that came from an original;
+    `unread` those of the source that were not looked at.
     """
 
     file: FileDigest
@@ -48,15 +49,17 @@ class Written:
     placed: tuple[TensorDigest, ...]
     nonfinite: tuple[str, ...]
     filled: tuple[TensorDigest, ...] = ()
+    unread: tuple[TensorSpec, ...] = ()
 
 
 def execute(plan: Moves, checkpoint: Checkpoint, draft: Draft, writer: Writer, audit: Audit | None, *,
-            allow_nonfinite: bool = False, watch: Watch = lambda size: None) -> Written:
+            allow_nonfinite: bool = False, unread: Collection[str] = (), watch: Watch = lambda size: None) -> Written:
     """Write the plan's targets into `draft`, through `writer`'s frame.
 
     `audit` is the pass over the source as a whole, or None where its digests are known already. `watch` is told each
-    number of bytes written. Raises CheckFailed where tensors are not finite or a dropped one breaks its condition,
-    UnsafeFile where the source is damaged, ZooError where the disk is full.
+    number of bytes written. Dropped tensors that are `unread` are not hashed. Raises CheckFailed where tensors are not
+    finite or a dropped one breaks its condition, UnsafeFile where the source is damaged, ZooError where the disk is
+    full.
     """
     draft.allocate(writer.size)
     with pumping() as pump:
@@ -66,7 +69,8 @@ def execute(plan: Moves, checkpoint: Checkpoint, draft: Draft, writer: Writer, a
         for index, move in enumerate(plan.moves):
             work.target(index, move.target, move.value)
         for name in plan.dropped:
-            work.source_only(name)
+            if name not in unread:
+                work.source_only(name)
         target, source = work.digests()
         canonical, placed = work.canonical(target, source)
         file = work.finish(tree_digest(target))
@@ -79,7 +83,7 @@ def execute(plan: Moves, checkpoint: Checkpoint, draft: Draft, writer: Writer, a
                           next="if that is how they must be: --allow-nonfinite")
     own, filled = (tuple(d for d in source if (d.name in plan.filled) == other) for other in (False, True))
     return Written(file, target, tuple(work.crcs), work.frame, files, own, canonical, placed,
-                   tuple(work.nonfinite), filled)
+                   tuple(work.nonfinite), filled, tuple(spec for n, spec in checkpoint.specs.items() if n in unread))
 
 
 class _Work:

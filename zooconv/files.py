@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import BinaryIO, ClassVar, NamedTuple, Self, cast
 
 from zooconv.errors import UnsafeFile, UsageError
 
@@ -27,7 +28,12 @@ class InputFile:
 
     Raises UsageError where the path cannot be opened or is no regular file; reads raise UnsafeFile where the file
     ends too soon.
+
+    Where it is `distant`, reading costs time: a reader should then read headers, and believe them where it would else
+    look at each tensor's place.
     """
+
+    distant: ClassVar[bool] = False
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -60,6 +66,21 @@ class InputFile:
                                  next="download it again")
             done += got
 
+    def stream(self) -> BinaryIO:
+        """The file as Python's libraries read one, from its first byte. It does not close this one."""
+        return cast(BinaryIO, io.BufferedReader(_Stream(self)))
+
+    def beside(self, name: str) -> InputFile:
+        """The file of that name in the same folder, open. Raises as opening this one does."""
+        return InputFile(self.path.with_name(name))
+
+    def has_beside(self, name: str) -> bool:
+        return self.path.with_name(name).exists()
+
+    def is_at(self, path: Path) -> bool:
+        """Does `path`, which exists, lead to this very file?"""
+        return path.samefile(self.path)
+
     def close(self) -> None:
         if self.fd >= 0:
             os.close(self.fd)
@@ -73,15 +94,47 @@ class InputFile:
         self.close()
 
 
+class _Stream(io.RawIOBase):
+    """A position in an InputFile."""
+
+    def __init__(self, file: InputFile) -> None:
+        self._file, self._at = file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._file.size}[whence]
+        if at < 0:
+            raise OSError(errno.EINVAL, "before the first byte")
+        self._at = at
+        return at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        view = memoryview(buffer)[:max(self._file.size - self._at, 0)]
+        self._file.read_into(view, self._at)
+        self._at += len(view)
+        return len(view)
+
+
+_numbers = count(2)
+
+
+def no_descriptor() -> int:
+    """The `fd` of a file that has none: nobody else's."""
+    return -next(_numbers)
+
+
 class HeldFile(InputFile):
     """Bytes that a file spells in another way than it means them: held in memory, and read as a file is."""
-
-    _numbers = count(2)
 
     def __init__(self, path: Path) -> None:
         self.path, self.size = path, 0
         self.records = []
-        self.fd = -next(self._numbers)  # no descriptor, and nobody else's
+        self.fd = no_descriptor()
         self._content = bytearray()
 
     def put(self, data: bytes) -> int:

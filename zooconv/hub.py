@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +29,7 @@ from zooconv.names import HubSource
 T = TypeVar("T")
 TRIES = 5
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a git blob id, or an LFS file's SHA-256
+DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a git blob id, or an LFS file's SHA-256
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".pkl", ".npz", ".h5")
 # What a system says of a folder that is not ours to write to, or is none.
 _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
@@ -39,7 +39,8 @@ _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 class Fetched:
     """Files of one commit or address, on disk and verified.
 
-    `path` is the one to open, `license` what the repository states, `passed` why other places were passed over.
+    `path` is the one to open, `license` what the repository states, `passed` why other places were passed over. With a
+    `transfer`, they are not on disk, `path` is only their name, and their SHA-256 is as stated, and was not checked.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Fetched:
     license: str | None = None
     url: str | None = None
     passed: tuple[str, ...] = ()
+    transfer: Transfer | None = None
 
     @property
     def origin(self) -> dict[str, str]:
@@ -56,8 +58,21 @@ class Fetched:
         place = {"repo": self.repo, "revision": self.revision, "url": self.url}
         return {key: value for key, value in place.items() if value is not None}
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """The same, and how much was `fetched`, where that was not all."""
+        return self.origin | ({"fetched": asdict(self.transfer)} if self.transfer else {})
+
     def __str__(self) -> str:
         return self.url or f"{self.repo} @ {self.revision}"
+
+
+@dataclass
+class Transfer:
+    """What came by ranges: how many bytes, of how many. Whole files have their digest checked, these have it stated."""
+
+    received: int = 0
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,11 +106,9 @@ class Hub:
         """
         from huggingface_hub import constants
 
-        with _plain_errors(source), self._progress():
+        with plain_errors(source), self._progress():
             listing = self._offline(source) if constants.HF_HUB_OFFLINE else self._online(source)
-            chosen = next((name for name in source.files if name in listing.digests), None)
-            if chosen is None:
-                raise _no_file(source, listing)
+            chosen = chosen_file(source, listing)
             path, digest = self._verified(source.repo, chosen, listing)
             digests = [digest]
             if chosen.endswith(".index.json"):
@@ -109,7 +122,7 @@ class Hub:
         """What a source's commit holds, without its bytes. Raises SourceUnavailable or AuthRequired as `fetch` does."""
         from huggingface_hub import constants
 
-        with _plain_errors(source):
+        with plain_errors(source):
             return self._offline(source) if constants.HF_HUB_OFFLINE else self._online(source)
 
     def is_cached(self, source: HubSource) -> bool:
@@ -194,7 +207,7 @@ class Hub:
             # The client builds a path of this header, whatever it holds: look at it first.
             url = hf_hub_url(repo, name, revision=listing.commit, endpoint=self.endpoint)
             etag = retried(lambda: get_hf_file_metadata(url, endpoint=self.endpoint)).etag
-            if not _DIGEST.fullmatch(etag or ""):
+            if not DIGEST.fullmatch(etag or ""):
                 raise SourceUnavailable(f"the hub's answer for {name} of {repo} is malformed: its ETag is {etag!r:.80}",
                                         next="check HF_ENDPOINT: is it a hub that you trust?")
         return Path(retried(lambda: hf_hub_download(repo, name, revision=listing.commit, cache_dir=self.cache,
@@ -227,7 +240,7 @@ def _git_blob(path: Path, stated: str) -> str | None:
 def _blob_name(path: Path) -> str | None:
     """The digest by which the client's cache named a blob when it arrived: all that is known offline."""
     name = Path(os.path.realpath(path)).name
-    return name if _DIGEST.fullmatch(name) else None
+    return name if DIGEST.fullmatch(name) else None
 
 
 def _remove(path: Path) -> None:
@@ -263,7 +276,7 @@ def pause(seconds: float) -> None:
 
 
 @contextmanager
-def _plain_errors(source: HubSource) -> Iterator[None]:  # noqa: C901 - a table of the client's errors
+def plain_errors(source: HubSource) -> Iterator[None]:  # noqa: C901 - a table of the client's errors
     """The client's exceptions, in plain words."""
     from huggingface_hub import errors
 
@@ -310,8 +323,12 @@ def _said(error: BaseException) -> str:
     return text.splitlines()[0][:300] if text else "no reason given"
 
 
-def _no_file(source: HubSource, listing: Listing) -> SourceUnavailable:
+def chosen_file(source: HubSource, listing: Listing) -> str:
+    """The file of a commit that a source means. Raises SourceUnavailable, naming what there is."""
+    for name in source.files:
+        if name in listing.digests:
+            return name
     has = [name for kind in _WEIGHTS for name in sorted(listing.digests) if name.endswith(kind)]
     first = f"zooconv fetch-convert {source.repo}:{has[0]}" if has else "look for another repository"
-    return SourceUnavailable(f"{source.repo} has none of: {', '.join(source.files)}",
-                             why=[f"it has {name}" for name in has[:12]] or ["it holds no weights"], next=first)
+    raise SourceUnavailable(f"{source.repo} has none of: {', '.join(source.files)}",
+                            why=[f"it has {name}" for name in has[:12]] or ["it holds no weights"], next=first)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zooconv.canonical import canonical_digest
 from zooconv.checkpoint.open import Checkpoint
@@ -18,7 +18,10 @@ from zooconv.mapping.plan import make_plan
 from zooconv.output import facts, megabytes, some
 from zooconv.plugins import all_layouts, families
 from zooconv.recognise import recognise
-from zooconv.report import dropped_lines, identity_line
+from zooconv.report import dropped_lines, fetched_line, identity_line, where
+
+if TYPE_CHECKING:
+    from zooconv.hub import Fetched
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Inspection:
         """The description for people."""
         data = self.data
         dtypes = ", ".join(f"{n} {dtype}" for dtype, n in data["dtypes"].items())
-        head = [("file", data["file"]), ("container", data["format"]),
+        head = [("file", where(data)), ("fetched", fetched_line(data)), ("container", data["format"]),
                 ("weights under", ".".join(data["wrapper"])), ("beside them", some(data["beside"], 6)),
                 ("tensors", f"{data['tensors']}  ({dtypes}; {data['params']:,} elements, {megabytes(data['bytes'])})"),
                 ("tied", some([f"{a} = {b}" for a, b in data["tied"]]))]
@@ -41,16 +44,18 @@ class Inspection:
             return facts(*head, ("is", "\n".join(["not recognised: " + self.error.what, *self.error.why])))
         mine = {**data, "source": {"prefix": data["prefix"]}}
         return facts(*head, ("is", identity_line(mine)),
-                     ("canonical", data["canonical"] or ""),
+                     ("canonical", data["canonical"] or ("not known from headers alone" if "fetched" in data else "")),
                      ("would drop", "\n".join(dropped_lines(data["dropped"])) or "nothing"),
                      ("can become", "\n".join(filter(None, [", ".join(data["layouts"]), _named(data["upstreams"])]))),
                      ("cannot become", "\n".join(f"{name}: {why}" for name, why in data["not_layouts"].items())))
 
 
-def inspect_checkpoint(checkpoint: Checkpoint, prefix: str | None = None, *, digest: bool = True) -> Inspection:
+def inspect_checkpoint(checkpoint: Checkpoint, prefix: str | None = None, *, digest: bool = True,
+                       fetched: Fetched | None = None) -> Inspection:
     """Describe an open checkpoint. What no family recognises is described as far as it goes.
 
-    `digest` asks for the canonical digest, for which every tensor is read.
+    `fetched` tells where it is, if it is not local. `digest` asks for the canonical digest, for which every tensor is
+    read: not of a file of which only the headers came.
     """
     tensors = checkpoint.tensors
     data: dict[str, Any] = {
@@ -58,7 +63,9 @@ def inspect_checkpoint(checkpoint: Checkpoint, prefix: str | None = None, *, dig
         "beside": list(checkpoint.beside), "tied": checkpoint.tied, "tensors": len(tensors),
         "params": sum(math.prod(t.shape) for t in tensors.values()), "bytes": sum(t.nbytes for t in tensors.values()),
         "dtypes": dict(sorted(Counter(t.dtype for t in tensors.values()).items())),
+        **(fetched.data if fetched else {}),
     }
+    ranged = fetched is not None and fetched.transfer is not None
     try:
         found = recognise(checkpoint.specs, families(), what=checkpoint.path.name, prefix=prefix)
     except ZooError as error:
@@ -73,7 +80,7 @@ def inspect_checkpoint(checkpoint: Checkpoint, prefix: str | None = None, *, dig
         "family": found.family.name, "title": found.family.title, "dialect": found.dialect.name, "prefix": found.prefix,
         "config": config_facts(found.config), "variant": found.variant, "dropped": found.dropped,
         "layouts": layouts, "not_layouts": not_layouts, "upstreams": upstreams,
-        "canonical": canonical_digest(found.canonical, tensors) if digest else None,
+        "canonical": canonical_digest(found.canonical, tensors) if digest and not ranged else None,
     })
 
 

@@ -1,8 +1,8 @@
 """The load check: does torch itself load the file, every value a tensor of the right shape and dtype?
 
 It runs in a helper process (`python -m zooconv.load_check`), started before the conversion so that torch's slow import
-overlaps with it, and fed one JSON line when the file is there; a worker of a batch, which has torch in it already, does
-it itself. Only files that zooconv wrote come here.
+overlaps with it, and fed one JSON line when the file is there; a process that has torch in it already, as a training
+does and the workers of a batch, does it itself. Only files that zooconv wrote come here.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class OwnTorch:
 
 @contextmanager
 def loading(*, wanted: bool, own: Loader | None = None) -> Iterator[Loader | None]:
-    """Who loads the file that is written in the block: `own`, or else a helper process; or nobody."""
+    """Who loads the file written in the block: `own`, or this process if it has torch, or a helper; or nobody."""
+    own = own or (OwnTorch() if "torch" in sys.modules else None)
     if own is not None or not wanted:
         yield own if wanted else None
         return

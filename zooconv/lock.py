@@ -91,6 +91,9 @@ def pin(source: Source, target: Place, typed: list[str]) -> Pin:
     record = Registry.read(target.registry).records.get(target.name)
     if record is None:
         raise CheckFailed(f"{target.name} is not pinned: {target.registry} has no record of it", next=again)
+    if record.source.verified == "partial":
+        raise CheckFailed(f"{target.name} is not pinned: {target.registry} has a record of it, but its source was "
+                          "fetched in part, and its digest not checked", next=again)
     return Pin(target.name, record, again)
 
 

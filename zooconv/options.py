@@ -68,6 +68,8 @@ class Options:
                                  "--prefix", group="Source", recorded=True)
     locked: bool = _option(False, "Only what the registry pins: its commit, its rules, its result; anything else is "
                            "refused.", "--locked", group="Source", aside=True)
+    partial: bool = _option(False, "Fetch only the tensors that are needed; the digest of the whole file is then not "
+                                   "checked, and the record says so. Safetensors only.", "--partial", group="Source")
     allow_nonfinite: bool = _option(False, "Accept NaN and Inf; they are recorded.",
                                     "--allow-nonfinite", group="Checks", recorded=True)
     verify: bool = _option(False, "Hash every tensor of the written file once more.",
@@ -84,9 +86,15 @@ class Options:
     note: str = _option("", "A remark for the registry and the summary.", "--note", group="Record")
 
     def __post_init__(self) -> None:
+        for name in ("output", "registry", "config"):
+            if isinstance(path := getattr(self, name), str):
+                object.__setattr__(self, name, Path(path))
         if self.to and (self.layout != "d2" or self.config or self.portable):
             raise UsageError("--to writes an upstream's own file, and --layout, --portable and --config are for what a "
                              "Detectron2 project loads", next="leave out one or the other")
+        if self.partial and self.locked:
+            raise UsageError("--locked holds a source to its digest, for which all of it is fetched; --partial fetches "
+                             "some of it", next="leave out one or the other")
         others = {"--layout": self.layout != "d2", "--to": bool(self.to), "--fill-from": bool(self.fill_from),
                   "--portable": self.portable, **{f"--{option}": True for option in self.choices}}
         if self.extract and (said := [flag for flag, given in others.items() if given]):

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from zooconv import journal
 from zooconv.address import SCHEME, parse
-from zooconv.atomic import drafting, write_text
+from zooconv.atomic import commit, drafting, drafting_texts
 from zooconv.audit import auditing
 from zooconv.certificate import certificate_path, certify
 from zooconv.check import check_written
-from zooconv.checkpoint.open import open_checkpoint
 from zooconv.checkpoint.write import writer_for
 from zooconv.conversion import Conversion, Preview
 from zooconv.d2config.file import must_be_config, set_values
@@ -31,11 +30,13 @@ from zooconv.names import LocalSource, Source, local, resolve
 from zooconv.options import Options
 from zooconv.original import Original
 from zooconv.page import page
+from zooconv.partial import hold_against_known, keep_needed, must_be_distant, must_be_divisible, unread
 from zooconv.place import object_to, place
-from zooconv.plugins import chosen_layout, chosen_naming, families, family, layout_names
+from zooconv.plugins import chosen_layout, chosen_naming, families, family, layout_names, provider
 from zooconv.pump import Watching, unwatched
 from zooconv.recognise import recognise
 from zooconv.registry import Registry
+from zooconv.sources.open import open_source
 from zooconv.tensor import TensorSpec
 from zooconv.zoo import zoo
 
@@ -70,25 +71,29 @@ def make(source: Source, options: Options, *, hub: Hub | None = None, watching: 
     """
     with looking_ahead(source, options, hub=hub) as preview:
         plan, checkpoint, target = preview.plan, preview.whole, preview.place
-        object_to(target, checkpoint, registry or journal.settled(target.registry), force=options.force)
+        known = registry or journal.settled(target.registry)
+        object_to(target, checkpoint, known, force=options.force)
+        left = unread(plan, preview.checkpoint) if preview.partial else frozenset[str]()
+        keep_needed(preview.checkpoint, left)
         target.make_room()
         key = plan.layout.files.key
         writer = writer_for(target.format, plan.targets, plan.facts, key, heuristics=options.portable)
         with loading(wanted=options.load_check, own=torch) as loader, drafting(target.path) as draft:
             written = execute(plan, checkpoint, draft, writer, preview.audit, watch=watching(plan.nbytes),
-                              allow_nonfinite=options.allow_nonfinite)
+                              allow_nonfinite=options.allow_nonfinite, unread=left)
             check_written(draft.path, plan, writer, written, digests=options.verify)
             certificate = certify(plan, written, draft.path, preview.source_files(written), options.recorded,
-                                  preview.original.files if preview.original else ())
+                                  preview.original.files if preview.original else (), partial=preview.partial)
+            if preview.partial:
+                hold_against_known(certificate, known.records, provider(plan.family).version)
             version = loader.check(draft.path, target.format, plan.targets, key) if loader else None
             conversion = Conversion(preview, written, certificate, version, options.note)
             if preview.pin:
                 preview.pin.check_made(conversion.made)
             texts = beside(conversion, options)
-            with journal.noted(target, conversion.record, texts):
-                draft.commit()
-        for name, text in texts.items():
-            write_text(target.path.with_name(name), text)
+            with (drafting_texts({target.path.with_name(name): text for name, text in texts.items()}) as pages,
+                  journal.noted(target, conversion.record, texts)):
+                commit([draft, *pages])
         return conversion
 
 
@@ -100,19 +105,28 @@ def beside(conversion: Conversion, options: Options) -> dict[str, str]:
 
 
 @contextmanager
-def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None) -> Iterator[Preview]:
-    """The road up to the proved plan. Nothing is written; the checkpoint is open inside the block."""
+def looking_ahead(source: Source, options: Options, *, hub: Hub | None = None,
+                  headers: bool = False) -> Iterator[Preview]:
+    """The road up to the proved plan. Nothing is written; the checkpoint is open inside the block.
+
+    With `headers`, only these are fetched, where the container has them apart from its tensors.
+    """
     settle = partial(place, source, options.target, output=options.output, format_=options.format,
                      registry=options.registry, name=options.name, marks=options.marks)
     near = settle()  # what was typed is objected to before anything is fetched
+    if options.partial:
+        must_be_distant(source)
     _promised(source, options)
     held = pin(source, near, options.typed) if options.locked else None
     with held.fetching() if held else nullcontext():
         source = held.source(source) if held else source
-        fetched, path = _at_hand(source, hub)
-    with (open_checkpoint(path, ema=options.ema, key=options.key) as checkpoint,
-          auditing(checkpoint.files, wanted=fetched is None) as audit, _original(options, hub) as original):
-        found, plan = planned(source, checkpoint.specs, options, what=path.name, original=original)
+        fetched, opened = open_source(source, hub, ema=options.ema, key=options.key,
+                                      ranged=headers or options.partial, must=options.partial)
+    with (opened as checkpoint, auditing(checkpoint.files, wanted=fetched is None) as audit,
+          _original(options, hub, headers=headers) as original):
+        if options.partial:
+            must_be_divisible(checkpoint)
+        found, plan = planned(source, checkpoint.specs, options, what=checkpoint.path.name, original=original)
         preview = Preview(source, fetched, checkpoint, audit, found, plan, settle(usual=plan.layout.files.container),
                           options, original, held)
         if held:
@@ -125,8 +139,7 @@ def _promised(source: Source, options: Options) -> None:
     model = source.model
     if model is None or options.to or options.extract:
         return
-    if not any(options.layout in layout_names(family(one)) for one in (model.family, model.also and model.also.family)
-               if one):
+    if not any(options.layout in layout_names(family(one.family)) for one in model.known):
         chosen_layout(family(model.family), options.layout)
 
 
@@ -153,24 +166,14 @@ def _target(found: Fit, options: Options, original: Original | None) -> tuple[La
 
 
 @contextmanager
-def _original(options: Options, hub: Hub | None) -> Iterator[Original | None]:
+def _original(options: Options, hub: Hub | None, *, headers: bool) -> Iterator[Original | None]:
     """The original that `--fill-from` names, open for the block, or none."""
     if options.fill_from is None:
         yield None
         return
-    fetched, path = _at_hand(resolve(options.fill_from, zoo()), hub)
-    with open_checkpoint(path) as checkpoint, auditing(checkpoint.files, wanted=fetched is None) as audit:
+    fetched, opened = open_source(resolve(options.fill_from, zoo()), hub, ranged=headers)
+    with opened as checkpoint, auditing(checkpoint.files, wanted=fetched is None) as audit:
         yield Original(fetched, checkpoint, audit)
-
-
-def _at_hand(source: Source, hub: Hub | None) -> tuple[Fetched | None, Path]:
-    """A source's file, fetched where it is not local."""
-    if isinstance(source, LocalSource):
-        return None, source.path
-    from zooconv.sources.fetch import fetch_source
-
-    fetched = fetch_source(source, hub)
-    return fetched, fetched.path
 
 
 # -- the public functions --------------------------------------------------------------------------------------------
@@ -208,13 +211,16 @@ def fetch(name: str, *, hub: Hub | None = None) -> Fetched:
     return fetch_source(source, hub)
 
 
-def inspect(path: str | Path, *, ema: bool = False, key: str | None = None, prefix: str | None = None,
-            digest: bool = True) -> Inspection:
-    """Say what a checkpoint file is. Nothing in it is executed. Raises ZooError for one that cannot be read.
+def inspect(what: str | Path, *, ema: bool = False, key: str | None = None, prefix: str | None = None,
+            digest: bool = True, hub: Hub | None = None) -> Inspection:
+    """Say what a checkpoint file is: a path, or what `fetch_convert` takes. Nothing in it is executed.
 
-    Without `digest`, only its headers are read.
+    Without `digest`, only its headers are read; of a file that is neither here nor kept, only these are fetched.
+    Raises ZooError for one that cannot be read.
     """
     from zooconv.inspection import inspect_checkpoint
 
-    with open_checkpoint(path, ema=ema, key=key) as checkpoint:
-        return inspect_checkpoint(checkpoint, prefix, digest=digest)
+    source = local(what) if isinstance(what, Path) else resolve(what, zoo())
+    fetched, opened = open_source(source, hub, ema=ema, key=key, ranged=True, must=True)
+    with opened as checkpoint:
+        return inspect_checkpoint(checkpoint, prefix, digest=digest, fetched=fetched)

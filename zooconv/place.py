@@ -74,7 +74,7 @@ def _spelled(choice: tuple[str, Any]) -> str:
 def object_to(target: Place, checkpoint: Checkpoint, registry: Registry, *, force: bool) -> None:
     """Refuse to overwrite the source, or what is not known to be this artifact. Raises UsageError."""
     path = target.path
-    if path.exists() and any(path.samefile(file.path) for file in checkpoint.files):
+    if path.exists() and any(file.is_at(path) for file in checkpoint.files):
         raise UsageError(f"{path} is the source itself; it is never overwritten", next="name another file with -o")
     if path.is_dir():
         raise UsageError(f"{path} is a folder; -o takes a .pth file in it", next=f"-o {path / path.name}.pth")

@@ -7,20 +7,25 @@ anyone's. A plugin that fails at import or in its hook is one warning line; the 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import Distribution, EntryPoint, entry_points
-from typing import Any, TypeVar
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import pluggy
-
-from zooconv import hookspecs, settings
-from zooconv.engine import Engine
+from zooconv import settings
 from zooconv.errors import UsageError
-from zooconv.mapping.family import Family, Layout
-from zooconv.reference import reference_layouts
 
-T = TypeVar("T", Family[Any], Engine)
+if TYPE_CHECKING:
+    import pluggy
+
+    from zooconv.engine import Engine
+    from zooconv.mapping.family import Family, Layout
+
+T = TypeVar("T", "Family[Any]", "Engine")
 
 
 @dataclass
@@ -38,11 +43,29 @@ class Plugin:
 @cache
 def plugins() -> tuple[Plugin, ...]:
     """Every installed plugin, loaded."""
+    import pluggy
+
+    from zooconv import hookspecs
+
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    disabled, taken = settings.disabled_plugins(), set[tuple[type, str]]()
-    entries = sorted(entry_points(group=hookspecs.PROJECT), key=lambda e: (e.name, e.value))
-    return tuple(_load(manager, entry, taken) for entry in entries if entry.name not in disabled)
+    taken = set[tuple[type, str]]()
+    return tuple(_load(manager, entry, taken) for entry in _entries())
+
+
+def folders() -> Iterator[tuple[str, Path]]:
+    """The folder of each plugin that is a package, found without importing it; one that is not there has none."""
+    for entry in _entries():
+        with suppress(Exception, SystemExit):  # of a package around it; loading the plugin tells of it
+            spec = find_spec(entry.module)
+            if spec and spec.submodule_search_locations:
+                yield entry.name, Path(spec.submodule_search_locations[0])
+
+
+def _entries() -> list[EntryPoint]:
+    disabled = settings.disabled_plugins()
+    entries = sorted(entry_points(group="zooconv"), key=lambda entry: (entry.name, entry.value))
+    return [entry for entry in entries if entry.name not in disabled]
 
 
 def families() -> tuple[Family[Any], ...]:
@@ -79,6 +102,8 @@ def chosen_layout(family: Family[Any], name: str) -> Layout:
 
 def chosen_naming(family: Family[Any], name: str) -> Layout:
     """Files in an upstream's own names, as a target. Raises UsageError, naming those that there are."""
+    from zooconv.mapping.family import Layout
+
     for dialect in family.dialects:
         if dialect.name == name:
             return Layout.of(dialect)
@@ -103,6 +128,8 @@ def _no_such(family: Family[Any], what: str, name: str, known: list[str], next_:
 
 def all_layouts(family: Family[Any]) -> tuple[Layout, ...]:
     """A family's layouts: its authors', and those of its reference module."""
+    from zooconv.reference import reference_layouts
+
     return (*family.layouts, *reference_layouts(family))
 
 
@@ -123,6 +150,9 @@ def provider(family: Family[Any]) -> Plugin:
 
 
 def _load(manager: pluggy.PluginManager, entry: EntryPoint, taken: set[tuple[type, str]]) -> Plugin:
+    from zooconv.engine import Engine
+    from zooconv.mapping.family import Family
+
     plugin = Plugin(entry.name, *_distribution(entry.dist))
     try:
         module = entry.load()
@@ -155,7 +185,7 @@ def _distribution(dist: Distribution | None) -> tuple[str, str]:
 
 def _checked(given: Any, kind: type[T], taken: set[tuple[type, str]]) -> list[T]:
     items: list[Any] = list(given)
-    article = "an" if kind is Engine else "a"
+    article = "an" if kind.__name__[0] in "AEIOU" else "a"
     for item in items:
         if not isinstance(item, kind):
             raise TypeError(f"its hook gave {type(item).__name__}, not {article} {kind.__name__}")

@@ -59,21 +59,32 @@ class File(_Strict):
     sha256: Sha256
 
 
-class Content(_Strict):
+class SourceContent(_Strict):
     """A set of tensors: its tree digest, how many there are, of how many elements, of which dtypes.
 
-    `canonical` is the tree digest of the backbone in it under canonical names.
+    `canonical` is the tree digest of the backbone in it under canonical names. A set that was not read whole has no
+    `tree`.
     """
 
-    tree: Sha256
+    tree: Sha256 | None = None
     tensors: Count
     params: Count
     dtypes: dict[DType, Count]
     canonical: Sha256 | None = None
 
 
+class Content(SourceContent):
+    """A set of tensors that was read whole."""
+
+    tree: Sha256
+
+
 class SourceRecord(_Strict):
-    """Where the weights came from: a commit of a hub repository, an address, or a local file."""
+    """Where the weights came from: a commit of a hub repository, an address, or a local file.
+
+    Where the source was `verified` in part, only some of its tensors were fetched: the SHA-256 of its files is as the
+    hub states it, and was not checked.
+    """
 
     type: Literal["hf", "url", "local"]
     repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?\z",
@@ -81,13 +92,16 @@ class SourceRecord(_Strict):
     url: Annotated[str, Field(pattern=r"^https://")] | None = None
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}\z")] | None = None
     files: Annotated[list[File], Field(min_length=1)]
-    content: Content | None = None
+    content: SourceContent | None = None
+    verified: Literal["partial"] | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> SourceRecord:
         needs = {"hf": (self.repo, self.revision), "url": (self.url,), "local": ()}[self.type]
         if None in needs:
             raise ValueError(f"a source of type {self.type} says where it is: repo and revision, or url")
+        if self.content and (self.content.tree is None) != (self.verified == "partial"):
+            raise ValueError("a source has a tree digest, unless it was verified in part only")
         return self
 
 

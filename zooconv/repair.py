@@ -65,7 +65,7 @@ def repair(source: Path, output: Path | None = None, *, ema: bool | None = None,
 
 
 def _object_to(target: Path, checkpoint: Checkpoint, *, force: bool) -> None:
-    if target.exists() and any(target.samefile(file.path) for file in checkpoint.files):
+    if target.exists() and any(file.is_at(target) for file in checkpoint.files):
         raise UsageError(f"{target} is the source itself; it is never overwritten", next="name another file with -o")
     if target.exists() and not force:
         raise UsageError(f"{target} exists", next="name another file with -o, or replace this one: --force")

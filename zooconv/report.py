@@ -23,6 +23,7 @@ def summary(data: Data) -> str:
     artifact, done = data["artifact"], "sha256" in data["artifact"]
     return facts(
         ("source", source_line(data)),
+        ("fetched", fetched_line(data["source"])),
         ("is", identity_line(data)),
         ("changed", "\n".join(changed_lines(data))),
         ("dropped", "\n".join(dropped_lines(data["dropped"]))),
@@ -60,11 +61,24 @@ def target(data: Data) -> str:
 def source_line(data: Data, words: Words = ENGLISH) -> str:
     """Where the weights come from."""
     source = data["source"]
-    where = (f"{source['repo']} @ {source['revision'][:12]}, {source['file'].rsplit('/', 1)[-1]}" if "repo" in source
-             else source.get("url") or source["file"])
     more = [source["format"], words("tensors", n=source["tensors"])]
     more += [words("under", key=".".join(source["wrapper"]))] if source["wrapper"] else []
-    return words("with", what=where, more=words("comma").join(more))
+    return words("with", what=where(source), more=words("comma").join(more))
+
+
+def where(source: Data) -> str:
+    """Where a file is: a commit and its name there, an address, or a path."""
+    if "repo" in source:
+        return f"{source['repo']} @ {source['revision'][:12]}, {source['file'].rsplit('/', 1)[-1]}"
+    return str(source.get("url") or source["file"])
+
+
+def fetched_line(source: Data) -> str:
+    """How much came of a file that was read by ranges."""
+    if "fetched" not in source:
+        return ""
+    came, of = source["fetched"]["received"], source["fetched"]["size"]
+    return f"{came / 1e6:,.1f} of {of / 1e6:,.1f} MB, by ranges"
 
 
 def identity_line(data: Data, words: Words = ENGLISH) -> str:
@@ -118,4 +132,5 @@ def checks_line(data: Data, words: Words = ENGLISH) -> str:
         words("read back", n=data["artifact"]["tensors"]),
         words("loads", version=data["torch"]) if data["torch"] else words("not loaded"),
         words("nonfinite", names=some(odd)) if odd else words("finite"),
+        *([words("partial")] if "verified" in data["source"] else []),
     ])

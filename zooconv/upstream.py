@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -91,6 +92,7 @@ def import_package(name: str) -> Any:
                          next=f"pip install --force-reinstall {name}  (in versions that fit torch)") from error
 
 
+@cache
 def package_version(name: str) -> str:
     try:
         return version(name)

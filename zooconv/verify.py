@@ -17,6 +17,7 @@ from zooconv.reread import tensor_digests
 if TYPE_CHECKING:
     from zooconv.hub import Hub
 
+PARTIAL = "its source was fetched in part, and is as the hub states it; --certificate fetches all of it and checks"
 Status = Literal["ok", "changed", "missing"]
 
 
@@ -42,6 +43,8 @@ def verify(registry: Registry, names: Sequence[str] = (), *, certificate: bool =
         status, why = _one(registry, record)
         if status == "ok" and certificate and (wrong := certificate_faults(registry, record, source, hub)):
             status, why = "changed", f"certificate: {wrong[0]}" + (f" … and {len(wrong) - 1} more" if wrong[1:] else "")
+        elif status == "ok" and record.source.verified == "partial" and not certificate:
+            why = PARTIAL
         yield Outcome(name, record.path, status, why)
 
 

@@ -49,6 +49,8 @@ PHRASES: dict[str, tuple[str, str]] = {
     "not loaded":    ("not loaded with torch (--no-load-check)", "未用 torch 加载（--no-load-check）"),
     "finite":        ("all finite", "数值全部有限"),
     "nonfinite":     ("NaN or Inf in {names} (--allow-nonfinite)", "{names} 含有 NaN 或 Inf（--allow-nonfinite）"),
+    "partial":       ("source read in part: its SHA-256 is as stated, not checked (--partial)",
+                      "来源仅部分读取：其 SHA-256 为声明值，未经校验（--partial）"),
     # the page's sections
     "head":          ("Backbone weights for Detectron2, converted and checked by zooconv {version}.",
                       "供 Detectron2 使用的骨干网络权重，由 zooconv {version} 转换并校验。"),

@@ -1,8 +1,17 @@
 """The zoo: the models that a user may ask for by name, each with its source, licence and preprocessing.
 
-A family keeps its models in a `zoo.toml`:
+A family's models stand in the folder of its plugin, which is a package, as two files. `models.tsv` (or, where it is
+very long, `models.tsv.gz`) has a line a model: its columns are named by the first line and separated by tabs, and an
+empty cell is a default.
 
-    [defaults]                       # what a model is when its row does not say
+    name               variant  repo                        mb   input  aliases
+    convnext_tiny_22k  tiny     timm/convnext_tiny.fb_in22k 178         convnext_tiny_22k_224
+
+`zoo.toml` says what they have in common:
+
+    family = "convnext"
+
+    [defaults]                       # what a model is when its line does not say
     license = "apache-2.0"
     input = 224
     pixels = "imagenet"
@@ -13,27 +22,23 @@ A family keeps its models in a `zoo.toml`:
     [refused]                        # names that people type, and why there is no such artifact
     "convnext_*_ols.*" = "its stem is two overlapping 3x3 convolutions …"
 
-    [zoo]
-    models = [
-      { name = "convnext_tiny_22k", variant = "tiny", repo = "timm/convnext_tiny.fb_in22k", mb = 178,
-        aliases = ["convnext_tiny_22k_224"] },
-    ]
+The columns are the fields of `Model`, with `pixels` for mean and std; several values of a cell are separated by spaces.
 
-A model's artifacts are called after its `name`; it answers to its aliases and its repository, too. A model that is one
-file of many in a repository names it (`files = ["folder/model.pt"]`), and answers to `owner/repo:folder/model.pt`. A
+A model's artifacts are called after its `name`; it answers to its `aliases` and its `repo`, too. A model that is one
+file of many in a repository names it (`files`: `folder/model.pt`), and answers to `owner/repo:folder/model.pt`. A
 `note` says what a user of its weights should mind. A model without a `repo` is listed, and its note says why it cannot
 be fetched.
 
-A model that is on no hub has a `url` in place of its `repo`. Where other places have the very same file, the row names
+A model that is on no hub has a `url` in place of its `repo`. Where other places have the very same file, its line names
 them as `mirrors`, each an https address or `owner/repo[@revision][:file]`, to be tried in turn where it is unavailable.
 Nothing there vouches for the bytes, so either needs `sha256`, or a name that has its first digits
 (`resnet50-0676ba61.pth`).
 
-Many models stand in a table beside it, `[zoo] table = "models.tsv.gz"`: a line a model, its columns named by the first
-line, an empty cell for a default.
-
 Where a family that stands for many architectures (`Family.members`) has a model that another family knows, too, that
-one keeps it: under all its names it is that family's, which is told what else it can become.
+one keeps it: under all its names it is that family's, which is told what else it can become. Its `zoo.toml` says
+`yields = true`.
+
+Both are read without importing the plugin: to list the names of all families costs no more than to read them.
 """
 
 from __future__ import annotations
@@ -42,16 +47,15 @@ import fnmatch
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from zooconv.digest import digest_in
-from zooconv.mapping.family import Family
 from zooconv.names import is_place
-from zooconv.plugins import families, family, layouts_for
+from zooconv.plugins import families, folders, layouts_for
 
 
 class Known(NamedTuple):
@@ -112,16 +116,19 @@ class Model:
         return (self.name, *self.aliases, *address)
 
     @property
+    def known(self) -> tuple[Known, ...]:
+        """What it is to its own family, and to one that stands for many architectures."""
+        return (Known(self.family, self.variant), *([self.also] if self.also else []))
+
+    @property
     def layouts(self) -> tuple[str, ...]:
         """All that its file can become, as far as its architecture is known."""
-        known = (Known(self.family, self.variant), *([self.also] if self.also else []))
-        return tuple(dict.fromkeys(name for one in known for name in _layouts(*one)))
+        return tuple(dict.fromkeys(name for one in self.known for name in _layouts(*one)))
 
 
 @cache
 def _layouts(name: str, variant: str) -> tuple[str, ...]:
-    known = family(name)
-    return layouts_for(known, known.variants[variant])
+    return next((layouts_for(one, one.variants[variant]) for one in families() if one.name == name), ())
 
 
 @dataclass(frozen=True)
@@ -155,26 +162,46 @@ class Zoo:
         return next((why for glob, why in self.refused.items() if fnmatch.fnmatchcase(name, glob)), None)
 
 
+class Table(NamedTuple):
+    """What a plugin's `zoo.toml` and the lines beside it say. One that `yields` leaves others what they have, too."""
+
+    family: str
+    yields: bool
+    models: tuple[Model, ...]
+    refused: dict[str, str]
+
+
+def tables() -> tuple[Table, ...]:
+    """The tables of all plugins that have one. A malformed one is one warning line."""
+    read = []
+    for name, folder in folders():
+        try:
+            if (folder / "zoo.toml").exists():
+                read.append(read_table(folder))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _leave_out(name, error)
+    return tuple(read)
+
+
+def _leave_out(name: str, error: Exception) -> None:
+    print(f"warning: the models of {name} are left out: {error}", file=sys.stderr)
+
+
 @cache
 def zoo() -> Zoo:
-    """The models of all plugins' families. A family whose table is malformed is one warning line."""
+    """The models of all plugins. A table that has another's names is one warning line."""
     models: dict[str, Model] = {}
     refused: dict[str, str] = {}
     owners: dict[str, str] = {}
-    for one in sorted(families(), key=lambda family: family.members is not None):
-        try:
-            mine, no = read_models(one)
-            left = _left(mine, models, owners) if one.members else mine
-            names = [(name, model.name) for model in left for name in model.names]
-            for name, _ in names:
-                if name in owners:
-                    raise ValueError(f"{name!r} is a name of {owners[name]}, too")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            print(f"warning: the models of family {one.name} are left out: {one.zoo}: {error}", file=sys.stderr)
+    for table in sorted(tables(), key=lambda table: table.yields):
+        left = _left(table.models, models, owners) if table.yields else table.models
+        names = [(name, model.name) for model in left for name in model.names]
+        if twice := [name for name, _ in names if name in owners]:
+            _leave_out(table.family, ValueError(f"{twice[0]!r} is a name of {owners[twice[0]]}, too"))
             continue
         owners.update(names)
         models |= {model.name: model for model in left}
-        refused |= no
+        refused |= table.refused
     return Zoo(tuple(models.values()), refused)
 
 
@@ -199,39 +226,32 @@ def _left(wide: Iterable[Model], models: dict[str, Model], owners: dict[str, str
     return list(left.values())
 
 
-def read_models(family: Family[Any]) -> tuple[list[Model], dict[str, str]]:
-    """The models of one family's `zoo.toml`, and its refused patterns.
+def read_table(folder: Path) -> Table:
+    """The table in a plugin's folder.
 
-    Raises OSError, ValueError, KeyError or TypeError for a file that cannot be read as one.
+    Raises OSError, ValueError, KeyError or TypeError for files that cannot be read as one.
     """
-    if family.zoo is None:
-        return [], {}
-    table = tomllib.loads(family.zoo.read_text(encoding="utf-8"))
-    defaults = table.get("defaults", {})
-    pixels = {name: (tuple(row["mean"]), tuple(row["std"])) for name, row in table["pixels"].items()}
+    head = tomllib.loads((folder / "zoo.toml").read_text(encoding="utf-8"))
+    defaults = {"repo": "", **head.get("defaults", {})}
+    pixels = {name: (tuple(row["mean"]), tuple(row["std"])) for name, row in head["pixels"].items()}
+    header, *lines = _lines(folder / "models.tsv")
+    columns = header.split("\t")
     models = []
-    listed = _listed(family.zoo.with_name(table["zoo"]["table"])) if "table" in table["zoo"] else ()
-    for row in (*table["zoo"].get("models", ()), *listed):
-        full = {"repo": "", **defaults, **row}
-        mean, std = pixels[full.pop("pixels")]
+    for line in lines:
+        cells = zip(columns, line.split("\t"), strict=True)
+        row: dict[str, Any] = defaults | {column: cell for column, cell in cells if cell}
+        row["mb"], row["input"] = int(row["mb"]), int(row["input"])
         for key in ("aliases", "files", "mirrors"):
-            if key in full:
-                full[key] = tuple(full[key])
-        models.append(Model(**full, family=family.name, mean=mean, std=std))
-    return models, table.get("refused", {})
+            if key in row:
+                row[key] = tuple(row[key].split(" "))
+        mean, std = pixels[row.pop("pixels")]
+        models.append(Model(family=head["family"], mean=mean, std=std, **row))
+    return Table(head["family"], head.get("yields", False), tuple(models), head.get("refused", {}))
 
 
-def _listed(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a table, as `zoo.toml` would have them."""
+def _lines(path: Path) -> list[str]:
+    if path.exists():
+        return path.read_text(encoding="utf-8").splitlines()
     import gzip
 
-    header, *lines = gzip.decompress(path.read_bytes()).decode().splitlines()
-    columns = header.split("\t")
-    for line in lines:
-        row: dict[str, Any] = {"repo": ""} | {key: cell for key, cell in zip(columns, line.split("\t"), strict=True)
-                                              if cell}
-        row["mb"], row["input"] = int(row["mb"]), int(row["input"])
-        for key in ("aliases", "files"):
-            if key in row:
-                row[key] = row[key].split(" ")
-        yield row
+    return gzip.decompress(path.with_name(f"{path.name}.gz").read_bytes()).decode().splitlines()

@@ -51,6 +51,8 @@ def _otherwise_asked(record: Record, options: Options, place: Place) -> str:
         return "it was written by another writer"
     if record.converter.options != options.recorded:
         return "other options are asked for"
+    if record.source.verified == "partial" and not options.partial:
+        return "its source was fetched in part, and its digest not checked"
     if options.load_check and record.checks["load"].status != "pass":
         return "it was never loaded with torch"
     return ""

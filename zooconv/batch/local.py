@@ -36,7 +36,8 @@ class LocalPool:
     def __init__(self, jobs: int, *, torch: bool) -> None:
         self.slots = jobs
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["zooconv.batch.preload", *(["torch"] if torch else [])])
+        self._context.set_forkserver_preload(["zooconv.batch.preload", *(["torch"] if torch else []),
+                                              "zooconv.batch.freeze"])
         self._all: list[ProcessPoolExecutor] = []  # also one that an interruption finds between idle and busy
         self._idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
         for _ in range(jobs):

@@ -14,6 +14,7 @@ from zooconv.engine import Engine
 from zooconv.errors import UsageError
 from zooconv.names import HubSource, LocalSource, Source, UrlSource
 from zooconv.options import Options
+from zooconv.partial import must_be_distant
 from zooconv.place import FOLDER, Place, place
 from zooconv.plugins import engine
 from zooconv.registry import Registry
@@ -71,6 +72,8 @@ def plan(batch: Batch, *, dry: bool = False) -> Planned:
     that collide, a registry that cannot be read, or a budget that is too small; SourceUnavailable where a size must be
     asked of the hub in vain.
     """
+    for source in batch.sources if batch.options.partial else ():
+        must_be_distant(source)
     crew = engine(batch.engine)
     near = [_place(batch, source) for source in batch.sources]
     places = [replace(p, path=p.path.absolute(), registry=p.registry.absolute()) for p in near] if (

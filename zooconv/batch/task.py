@@ -146,10 +146,11 @@ def _known_now(task: Task, *, looks: bool) -> Mapping[str, Record]:
 def _made(task: Task) -> Record:
     known = Registry(task.place.registry, dict(task.known))
     conversion = make(task.source, task.options, registry=known, torch=TORCH)
-    if task.prune and conversion.preview.fetched is not None and isinstance(task.source, HubSource):
+    fetched = conversion.preview.fetched
+    if task.prune and fetched and not fetched.transfer and isinstance(task.source, HubSource):
         from zooconv.hub import Hub
 
-        Hub().forget(conversion.preview.fetched)
+        Hub().forget(fetched)
     return conversion.record
 
 

@@ -16,11 +16,15 @@ from zooconv.checkpoint.plain_pickle import read_plain_pickle
 from zooconv.checkpoint.safetensors import MAX_HEADER, read_safetensors
 from zooconv.checkpoint.torch_legacy import is_torch_legacy, read_torch_legacy
 from zooconv.checkpoint.torch_zip import read_torch_zip
-from zooconv.errors import UnsafeFile, ZooError
+from zooconv.errors import UnsafeFile, UsageError, ZooError
 from zooconv.files import InputFile
 from zooconv.tensor import LazyTensor, TensorSpec
 
 Reader = Callable[[InputFile], Any]
+
+
+class OnlyWhole(UsageError):
+    """A distant file of which nothing is known until all of it is here."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +70,19 @@ class Checkpoint:
         self.close()
 
 
-def open_checkpoint(path: str | Path, *, ema: bool | None = None, key: str | None = None,
+def open_checkpoint(path: str | Path | InputFile, *, ema: bool | None = None, key: str | None = None,
                     strays: bool = False) -> Checkpoint:
-    """Open a checkpoint of any container that zooconv reads. Nothing in the file is executed.
+    """Open a checkpoint of any container that zooconv reads, by its path, or as the file that was opened for it.
+
+    Nothing in the file is executed.
 
     `ema` and `key` choose among several sets of weights in one file; `strays` passes over what is no tensor among them
     (see `unwrap`). Raises UsageError for a path that is no file
-    or a choice that is open, UnsafeFile for a file that is malformed, damaged or not a container that zooconv reads.
+    or a choice that is open, UnsafeFile for a file that is malformed, damaged or not a container that zooconv reads,
+    OnlyWhole for a distant one whose headers cannot be read alone.
     """
     with ExitStack() as undo:
-        file = undo.enter_context(InputFile(path))
+        file = undo.enter_context(path if isinstance(path, InputFile) else InputFile(path))
         format_, read = sniff(file)
         files: tuple[InputFile, ...] = (file,)
         if read is None:
@@ -97,13 +104,13 @@ def _sharded(index: InputFile, undo: ExitStack) -> tuple[dict[str, LazyTensor], 
     tensors: dict[str, LazyTensor] = {}
     held: dict[str, set[str]] = {}
     files, format_ = [], ""
-    for path in shards.shard_paths(index.path, where):
-        file = undo.enter_context(InputFile(path))
+    for name in shards.shard_names(index, where):
+        file = undo.enter_context(index.beside(name))
         format_, read = sniff(file)
         if read is None:
-            raise UnsafeFile(f"{path.name}, a shard of {index.path.name}, is an index itself")
+            raise UnsafeFile(f"{name}, a shard of {index.path.name}, is an index itself")
         part = unwrap(read(file)).tensors
-        held[path.name] = set(part)
+        held[name] = set(part)
         tensors |= part
         files.append(file)
     shards.compare(index.path.name, where, held)
@@ -120,6 +127,9 @@ def sniff(file: InputFile) -> tuple[str, Reader | None]:
         if announces(head):
             if way_out:
                 raise UnsafeFile(f"{file.path.name} is {name}", next=way_out)
+            if file.distant and reader in (read_torch_legacy, read_plain_pickle):
+                raise OnlyWhole(f"{file.path.name} ({name}) has no headers apart from its tensors",
+                                why=["to know what it is, all of it must be read"], next="fetch it: zooconv fetch NAME")
             return name, reader
     raise UnsafeFile(f"{file.path.name} is no checkpoint that zooconv knows",
                      why=[f"it begins with the bytes {head[:8].hex(' ')}"])

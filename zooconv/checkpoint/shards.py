@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 from zooconv.errors import SourceUnavailable, UnsafeFile
@@ -37,14 +36,14 @@ def read_index(file: InputFile) -> dict[str, str]:
     return dict(items)
 
 
-def shard_paths(index: Path, where: dict[str, str]) -> list[Path]:
+def shard_names(index: InputFile, where: dict[str, str]) -> list[str]:
     """The shards beside an index. Raises SourceUnavailable, naming every one that is missing."""
-    paths = [index.with_name(shard) for shard in sorted(set(where.values()))]
-    missing = [path.name for path in paths if not path.exists()]
+    names = sorted(set(where.values()))
+    missing = [name for name in names if not index.has_beside(name)]
     if missing:
-        raise SourceUnavailable(f"{len(missing)} of the {len(paths)} shards of {index.name} are missing",
-                                why=missing[:20], next=f"put them into {index.parent}")
-    return paths
+        raise SourceUnavailable(f"{len(missing)} of the {len(names)} shards of {index.path.name} are missing",
+                                why=missing[:20], next=f"put them into {index.path.parent}")
+    return names
 
 
 def compare(index: str, where: dict[str, str], held: dict[str, set[str]]) -> None:

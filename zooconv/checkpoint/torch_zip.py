@@ -58,7 +58,7 @@ def _records(file: InputFile) -> dict[str, Record]:
     """
     what = file.path.name
     try:
-        with open(file.fd, "rb", closefd=False) as stream, zipfile.ZipFile(stream) as archive:
+        with file.stream() as stream, zipfile.ZipFile(stream) as archive:
             infos = archive.infolist()
             begin = archive.start_dir
     except (zipfile.BadZipFile, OSError, ValueError, EOFError, struct.error, NotImplementedError) as error:
@@ -90,7 +90,12 @@ def _records(file: InputFile) -> dict[str, Record]:
 
 
 def _data_offset(file: InputFile, info: zipfile.ZipInfo) -> int:
-    """Where a record's bytes start, from a local header that agrees with the directory."""
+    """Where a record's bytes start, from a local header that agrees with the directory.
+
+    In a distant file, the local headers of tensors are not looked at: where these start is then a lower bound.
+    """
+    if file.distant and "/data/" in info.filename:
+        return info.header_offset + 30 + len(info.filename)
     header = file.read(info.header_offset, 30)
     signature, flags, method, name_size, extra_size = struct.unpack("<4s2xHH16xHH", header)
     name = file.read(info.header_offset + 30, name_size)

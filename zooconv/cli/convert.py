@@ -14,7 +14,7 @@ from zooconv.output import Output
 
 
 @verb
-@with_options
+@with_options(without=("partial",))
 def convert(out: Output, file: Annotated[Path, typer.Argument(metavar="FILE", help=(
                 "A checkpoint: .pth, .pt, .bin, .safetensors, .pkl, or the index of a sharded one."))],
             options: Options, dry_run: DryRun = False) -> None:

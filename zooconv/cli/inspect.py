@@ -1,18 +1,19 @@
-"""zooconv inspect FILE"""
+"""zooconv inspect FILE | NAME"""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from zooconv.cli.common import verb
+from zooconv.cli.common import complete_name, verb
 from zooconv.output import Output
 
 
 @verb
-def inspect(out: Output, file: Annotated[Path, typer.Argument(help="A checkpoint of any kind that zooconv reads.")],
+def inspect(out: Output, file: Annotated[str, typer.Argument(
+                help="A checkpoint of any kind that zooconv reads; or a model of the zoo, owner/repo@revision:file "
+                     "or an https address, of which only the headers are fetched.", autocompletion=complete_name)],
             ema: Annotated[bool, typer.Option("--ema", help="Look at the averaged weights, if it has some.")] = False,
             key: Annotated[str | None, typer.Option(help="The key under which the weights stand.")] = None,
             prefix: Annotated[str | None, typer.Option(help="The prefix of the backbone's tensors.")] = None,

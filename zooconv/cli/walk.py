@@ -25,10 +25,10 @@ def walk(out: Output, source: Source, options: Options, *, dry_run: bool) -> Non
     if not isinstance(source, LocalSource):
         from zooconv.hub import Hub
 
-        out.say(f"fetching {source.address} …")
+        out.say(f"{'looking at' if dry_run else 'fetching'} {source.address} …")
         hub = Hub(progress=not (out.json or out.quiet))
     if dry_run:
-        with looking_ahead(source, options, hub=hub) as preview:
+        with looking_ahead(source, options, hub=hub, headers=True) as preview:
             moves = [(move.target.name, str(move.value)) for move in preview.plan.moves]
             text = table(moves, ("TARGET", "MADE OF")) + "\n\n" + summary(preview.data)  # which stays on the screen
             out.result({**preview.data, "moves": dict(moves)}, text, str(preview.place.path))

@@ -93,29 +93,21 @@ def _of_artifact(book: Registry, name: str, project: str | None) -> Wanted:
 
 
 def _of_model(source: HubSource | UrlSource, model: Model, project: str, choices: Mapping[str, Any]) -> Wanted:
-    known, member = _reading(model, project)
+    known, variant = next(((family(one.family), one.variant) for one in model.known
+                           if project in layout_names(family(one.family))), (family(model.family), model.variant))
     layout = chosen_layout(known, project)
-    asked = chosen_changes(known, member, choices)
-    changes, config = in_turn(member, [*asked, *layout.changes])
+    asked = chosen_changes(known, known.variants[variant], choices)
+    changes, config = in_turn(known.variants[variant], [*asked, *layout.changes])
     must_hold(layout, known, config)
     address = Address(source.name, {"layout": project, **choices})
     return Wanted(known, layout, project, config, str(address), None, model,
                   any(change.turns_colours for change in changes))
 
 
-def _reading(model: Model, project: str) -> tuple[Family[Any], Any]:
-    """The family that writes this layout of a model, and the member: its own, else the wider one that has it, too."""
-    known = family(model.family)
-    if model.also and project not in layout_names(known) and project in layout_names(family(model.also.family)):
-        wider = family(model.also.family)
-        return wider, wider.variants[model.also.variant]
-    return known, known.variants[model.variant]
-
-
 def _of_file(source: LocalSource, project: str | None, choices: Mapping[str, Any], registry: Path | None) -> Wanted:
     with open_checkpoint(source.path) as checkpoint:
         specs = checkpoint.specs
-    found = recognise(specs, families(), what=source.path.name)
+    found = recognise(specs, families(), what=source.path.name, layout=project)
     known = found.family
     layout = chosen_layout(known, project or (found.layout.name if found.layout else USUAL))
     if not choices and (config := _held(specs, known, layout)) is not None:

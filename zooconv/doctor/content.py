@@ -71,7 +71,7 @@ def _other(head: bytes) -> str:
 def _zip(file: InputFile, head: bytes, tree: Any, trouble: UnsafeFile | None) -> Content:
     """Which of the zip archives it is."""
     try:
-        with open(file.fd, "rb", closefd=False) as stream, zipfile.ZipFile(stream) as archive:
+        with file.stream() as stream, zipfile.ZipFile(stream) as archive:
             names = tuple(archive.namelist())
             root = names[0].split("/")[0] if names else ""
             pickled = b""

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from zooconv.mapping.change import Change, in_turn
@@ -231,7 +230,7 @@ class Family(Generic[C]):
     order of the reference module, and the single truth for names and shapes. `variants` are the known configs, `toy` is
     one that costs nothing to try things on. `derived` are tensors that follow from a config, which files may hold or
     leave out. `choices` are changes that a user may ask for, by the name of their option (see `Options`): each is made
-    of a config and the option's value. `zoo` is the family's `zoo.toml`.
+    of a config and the option's value.
 
     Two kinds of code are named as `package.module:name`, and imported only when somebody asks for a proof. `backbone`
     makes the reference module of a config: a torch module with the canonical names, whose `outputs(images)` is a dict
@@ -260,7 +259,6 @@ class Family(Generic[C]):
     backbone: str = ""
     upstreams: Mapping[str, str] = field(default_factory=dict)
     image: tuple[int, int] | Callable[[C], tuple[int, int]] = (64, 96)
-    zoo: Path | None = None
     members: Members | None = None
 
     def table(self, config: C) -> dict[str, TensorSpec]:

@@ -27,6 +27,7 @@ def export(registry: Registry, format_: Format) -> str:
 def _row(name: str, record: Record) -> tuple[str | int, ...]:
     file = record.output.files[0]
     checks = ", ".join(f"{check} {found.status}" for check, found in sorted(record.checks.items()))
+    checks += ", source fetched in part" if record.source.verified == "partial" else ""
     return name, record.layout, _source(record.source), record.license, file.size, file.sha256, checks
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from zooconv.errors import SourceUnavailable, WrongBytes
 from zooconv.hub import Fetched, Hub
 from zooconv.names import HubSource, UrlSource
 from zooconv.registry import SourceRecord
 from zooconv.sources.notes import remember
+from zooconv.sources.remote import NoRanges
 from zooconv.sources.web import fetch_url
+
+T = TypeVar("T")
 
 
 def fetch_source(source: HubSource | UrlSource, hub: Hub | None = None) -> Fetched:
@@ -20,18 +25,30 @@ def fetch_source(source: HubSource | UrlSource, hub: Hub | None = None) -> Fetch
     a full disk.
     """
     hub = hub or Hub()
+
+    def have(place: HubSource | UrlSource) -> Fetched:
+        got = hub.fetch(place) if isinstance(place, HubSource) else fetch_url(place, progress=hub.progress)
+        must_be_promised(place, got)
+        remember(got, hub.folder)
+        return got
+
+    got, passed = first_place(source, have)
+    return replace(got, passed=passed)
+
+
+def first_place(source: HubSource | UrlSource, have: Callable[[HubSource | UrlSource], T]) -> tuple[T, tuple[str, ...]]:
+    """What `have` gives for the first of a source's places that is available, and why others were passed over.
+
+    Raises SourceUnavailable where none is, and as `have` does.
+    """
     passed: list[SourceUnavailable] = []
     for place in (source, *source.mirrors):
         try:
-            got = hub.fetch(place) if isinstance(place, HubSource) else fetch_url(place, progress=hub.progress)
-        except WrongBytes:
+            return have(place), tuple(error.what for error in passed)
+        except (WrongBytes, NoRanges):
             raise
         except SourceUnavailable as error:
             passed.append(error)
-            continue
-        _compare(place, got)
-        remember(got, hub.folder)
-        return replace(got, passed=tuple(error.what for error in passed))
     if len(passed) == 1:
         raise passed[0]
     raise SourceUnavailable(f"none of the {len(passed)} places of {source.name} has it",
@@ -51,9 +68,11 @@ def recorded_source(record: SourceRecord, name: str) -> HubSource | UrlSource:
     raise ValueError(f"{first.file} was a local file")
 
 
-def _compare(place: HubSource | UrlSource, got: Fetched) -> None:
+def must_be_promised(place: HubSource | UrlSource, got: Fetched) -> None:
+    """Raise WrongBytes where a file's digest, measured or stated, is not the one that its source promises."""
     first = got.files[0]
     if place.sha256 and not first.sha256.startswith(place.sha256):
         raise WrongBytes(f"{first.file} of {place.address} is not what it should be",
-                         why=[f"promised sha256 {place.sha256}", f"arrived  sha256 {first.sha256}"],
+                         why=[f"promised sha256 {place.sha256}",
+                              f"{'stated  ' if got.transfer else 'arrived '} sha256 {first.sha256}"],
                          next="name another source, or a revision that has it: owner/repo@revision:file")

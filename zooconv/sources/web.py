@@ -41,8 +41,12 @@ def fetch_url(source: UrlSource, *, progress: bool = False) -> Fetched:
 
 def kept_at(source: UrlSource) -> Path:
     """Where the file lies in the cache: under its name, in a folder by the first digits of its SHA-256."""
-    name = unquote(urlsplit(source.url).path).rsplit("/", 1)[-1]
-    return settings.cache_path() / "sources" / source.sha256[:8] / name
+    return settings.cache_path() / "sources" / source.sha256[:8] / file_name(source.url)
+
+
+def file_name(url: str) -> str:
+    """What an address calls its file."""
+    return unquote(urlsplit(url).path).rsplit("/", 1)[-1]
 
 
 def _cached(path: Path, source: UrlSource) -> FileDigest | None:
@@ -77,7 +81,7 @@ def _downloaded(path: Path, source: UrlSource, progress: bool) -> FileDigest:
 
 def _into(draft: Draft, source: UrlSource, progress: bool) -> FileDigest:
     """Download into a draft, from the start again where the connection breaks."""
-    with _plain_errors(source):
+    with plain_errors(source):
         return retried(lambda: _once(draft, source, progress))
 
 
@@ -87,14 +91,14 @@ def _once(draft: Draft, source: UrlSource, progress: bool) -> FileDigest:
     bars: Any = utils
     draft.restart()
     digest, size = hashlib.sha256(), 0
-    with _open(source.url) as response:
+    with opened(source.url) as response:
         total = int(response.headers.get("Content-Length") or 0)
-        _bounded(source, total)
+        bounded(source, total)
         with bars.tqdm(total=total or None, unit="B", unit_scale=True, desc=draft.target.name,
                        disable=not (progress and sys.stderr.isatty())) as bar:
             for piece in response.iter_bytes():  # of its own size: asked for another, it would hold pieces back
                 size += len(piece)
-                _bounded(source, size)
+                bounded(source, size)
                 digest.update(piece)
                 draft.write(piece)
                 bar.update(len(piece))
@@ -102,7 +106,7 @@ def _once(draft: Draft, source: UrlSource, progress: bool) -> FileDigest:
 
 
 @contextmanager
-def _open(url: str) -> Iterator[Any]:
+def opened(url: str, **headers: str) -> Iterator[Any]:
     """The answer of an address, redirected as often as it likes within reason, to https only."""
     from huggingface_hub import utils
 
@@ -110,8 +114,8 @@ def _open(url: str) -> Iterator[Any]:
     for _ in range(REDIRECTS):
         if not url.startswith("https://"):
             raise SourceUnavailable(f"the way leads to {url:.200}, which is not https")
-        with client.get_session().stream("GET", url, headers={"Accept-Encoding": "identity"}, timeout=_TIMEOUT,
-                                         follow_redirects=False) as response:
+        with client.get_session().stream("GET", url, headers={"Accept-Encoding": "identity", **headers},
+                                         timeout=_TIMEOUT, follow_redirects=False) as response:
             if not response.has_redirect_location:
                 client.hf_raise_for_status(response)
                 yield response
@@ -120,7 +124,8 @@ def _open(url: str) -> Iterator[Any]:
     raise SourceUnavailable(f"the address redirects more than {REDIRECTS} times, at last to {url:.200}")
 
 
-def _bounded(source: UrlSource, size: int) -> None:
+def bounded(source: UrlSource, size: int) -> None:
+    """Raise WrongBytes for a file of more bytes than it can have."""
     model = source.model
     most = round(model.mb * 1.1e6) + 1_000_000 if model else MOST
     if size > most:
@@ -128,7 +133,8 @@ def _bounded(source: UrlSource, size: int) -> None:
 
 
 @contextmanager
-def _plain_errors(source: UrlSource) -> Iterator[None]:
+def plain_errors(source: UrlSource) -> Iterator[None]:
+    """The client's exceptions, in plain words."""
     from huggingface_hub import errors
 
     try:

@@ -45,7 +45,7 @@ from zooconv.testing.checkpoints import dtype_of, lively_weights, save_safetenso
 from zooconv.testing.prove import prove
 from zooconv.testing.roads import roads, toy
 from zooconv.upstream import code, installed, upstream
-from zooconv.zoo import read_models
+from zooconv.zoo import tables
 
 IMPORT_BUDGET = 0.15  # seconds, for importing the module and calling the hook; a second's wait is a family too many
 MOST = 100  # wrong conversions of one family against one upstream, drawn at random; `make prove` tries all
@@ -243,10 +243,10 @@ def back_again(family: Family[Any], dialect: Dialect) -> None:
 
 
 def models(family: Family[Any]) -> None:
-    """Each row of zoo.toml says what it is and under which licence, and no name stands twice."""
-    if family.zoo is None:
+    """Each of its models says what it is and under which licence, and no name stands twice."""
+    rows = [model for table in tables() if table.family == family.name for model in table.models]
+    if not rows:
         raise NotChecked("it has no zoo.toml")
-    rows, _ = read_models(family)
     names = [name for model in rows for name in model.names]
     twice = sorted({name for name in names if names.count(name) > 1})
     assert not twice, f"two models answer to {twice[0]}"

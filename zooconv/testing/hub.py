@@ -80,7 +80,10 @@ class Repo:
 
 @dataclass
 class Fault:
-    """What goes wrong with the next `times` requests whose `host METHOD /path` matches `pattern`."""
+    """What goes wrong with the next `times` requests whose `host METHOD /path` matches `pattern`.
+
+    `wrong` bytes are sent from byte `after` of a file on; a server that sends the `whole` ignores ranges.
+    """
 
     pattern: str
     times: int = 1
@@ -89,6 +92,8 @@ class Fault:
     wrong: bool = False
     cut: int | None = None
     reset: bool = False
+    after: int = 0
+    whole: bool = False
 
 
 class LocalHub:
@@ -102,6 +107,7 @@ class LocalHub:
         self.repos: dict[str, Repo] = {}
         self.faults: list[Fault] = []
         self.requests: list[str] = []
+        self.ranges: list[str] = []  # the Range header of each file that was sent, if it had one
         self.token_leaked = False
         self.lock = threading.Lock()
         self._servers = [self._serve("hub"), self._serve("cdn")]
@@ -318,16 +324,20 @@ class _Handler(BaseHTTPRequestHandler):
     def _content(self, blob: Blob, headers: Mapping[str, str]) -> None:
         """A file, or the range of it that was asked for, with the fault that was ordered."""
         start, stop, status = 0, blob.size, 200
-        if wanted := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if wanted and not self.fault.whole:
             start, stop, status = int(wanted[1]), min(int(wanted[2] or blob.size - 1) + 1, blob.size), 206
             headers = {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{blob.size}"}
+        if self.command == "GET":
+            self.hub.ranges.append(self.headers.get("Range", ""))
         self._head(status, {**headers, "Content-Length": str(stop - start)})
         if self.command == "HEAD":
             return
         if self.fault.cut is not None:
             stop = min(stop, start + self.fault.cut)
         for piece in blob.read(start, stop):
-            self.wfile.write(bytes(b ^ 1 for b in piece[:64]) + piece[64:] if self.fault.wrong else piece)
+            odd = self.fault.wrong and start >= self.fault.after
+            self.wfile.write(bytes(b ^ 1 for b in piece[:64]) + piece[64:] if odd else piece)
         if self.fault.cut is not None or self.fault.reset:
             self._hang_up()
 

@@ -23,8 +23,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from psutil import virtual_memory
-
 from zooconv.atomic import write_text
 from zooconv.certificate import check_certificate
 from zooconv.checkpoint.open import open_checkpoint
@@ -184,11 +182,13 @@ def _members(against: str | None = None) -> list[Member]:
 
 def _every(wanted: list[Member], most: int, jobs: int) -> Iterator[Proved]:
     """Prove them, the smallest first: as many at once as there are jobs, and as memory has room for."""
+    import psutil
+
     waiting = deque(sorted(wanted, key=lambda m: m.size))
     if jobs == 1:
         yield from (_one(member, most) for member in waiting)
         return
-    room = virtual_memory().available
+    room = psutil.virtual_memory().available
     running: dict[Future[Proved], int] = {}
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         while waiting or running:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from zooconv import Family, hookimpl, turn_colours
@@ -19,7 +18,6 @@ FAMILY = Family(
     backbone="zooconv_zoo.eva02.backbone:build",
     upstreams={"timm": "zooconv_zoo.eva02.upstreams:Timm"},
     choices={"patch": to_patch, "grid": to_grid, "bgr": turn_colours("patch_embed.proj.weight")},
-    zoo=Path(__file__).with_name("zoo.toml"),
 )
 
 

@@ -7,7 +7,6 @@ against no upstream, and what a conversion proves is that no byte was lost and e
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from zooconv import Family, hookimpl, turn_colours
@@ -21,7 +20,6 @@ FAMILY = Family(
     dialects=DIALECTS, layouts=LAYOUTS,
     backbone="zooconv_zoo.internimage.backbone:build",
     choices={"bgr": turn_colours("patch_embed.conv1.weight")},
-    zoo=Path(__file__).with_name("zoo.toml"),
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from zooconv import Family, hookimpl, turn_colours
@@ -18,7 +17,6 @@ FAMILY = Family(
     backbone="zooconv_zoo.mvit.backbone:build",
     upstreams={"timm": "zooconv_zoo.mvit.upstreams:Timm"},
     choices={"bgr": turn_colours("patch_embed.proj.weight")},
-    zoo=Path(__file__).with_name("zoo.toml"),
 )
 
 

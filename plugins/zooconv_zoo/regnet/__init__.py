@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from zooconv import Family, hookimpl, turn_colours
@@ -23,7 +22,6 @@ FAMILY = Family(
         "transformers-y": "zooconv_zoo.regnet.upstreams:TransformersY",
     },
     choices={"bgr": turn_colours("stem.conv.weight")},
-    zoo=Path(__file__).with_name("zoo.toml"),
 )
 
 

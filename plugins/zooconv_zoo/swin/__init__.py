@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from zooconv import Family, hookimpl, turn_colours
@@ -22,7 +21,6 @@ FAMILY = Family(
         "torchvision": "zooconv_zoo.swin.upstreams:Torchvision",
     },
     choices={"window": to_window, "grid": to_grid, "bgr": turn_colours("patch_embed.proj.weight")},
-    zoo=Path(__file__).with_name("zoo.toml"),
 )
 
 

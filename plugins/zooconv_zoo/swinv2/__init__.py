@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from zooconv import Family, hookimpl, turn_colours
@@ -21,7 +20,6 @@ FAMILY = Family(
                "transformers": "zooconv_zoo.swinv2.upstreams:Transformers",
                "torchvision": "zooconv_zoo.swinv2.upstreams:Torchvision"},
     choices={"bgr": turn_colours("patch_embed.proj.weight")},
-    zoo=Path(__file__).with_name("zoo.toml"),
 )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from zooconv import Family, TensorSpec, hookimpl
@@ -53,7 +52,7 @@ def no_names_in_common(shapes: Any) -> Architecture:
 
 FAMILY = Family(
     name="timm", title="timm architecture", infer=no_names_in_common, tensors=tensors, variants=Variants(),
-    members=members, dialects=[], layouts=layouts(), image=image, zoo=Path(__file__).with_name("zoo.toml"),
+    members=members, dialects=[], layouts=layouts(), image=image,
     backbone="zooconv_zoo.timm.backbone:build", upstreams={"timm": "zooconv_zoo.timm.upstreams:Timm"},
 )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from zooconv import Family, hookimpl, turn_colours
@@ -33,7 +32,6 @@ FAMILY = Family(
         "torchvision": "zooconv_zoo.vit.upstreams:Torchvision",
     },
     choices={"patch": to_patch, "grid": to_grid, "bgr": turn_colours("patch_embed.proj.weight")},
-    zoo=Path(__file__).with_name("zoo.toml"),
 )
 
 
