@@ -142,7 +142,7 @@ def unseen(module: nn.Module, outputs: Callable[[nn.Module], Mapping[str, Tensor
     tensors = module.state_dict(keep_vars=True)
     numbers = {name: tensor for name, tensor in tensors.items() if not tensor.dtype.is_floating_point}
     seen: set[str] = set()
-    with torch.enable_grad(), _differentiable_statistics():
+    with torch.enable_grad(), _differentiable_statistics(), _kept_coarsely(tensors.values()):
         for name, tensor in tensors.items():
             if name not in numbers:
                 hooked: Any = tensor.requires_grad_(True)
@@ -169,6 +169,27 @@ def _look(name: str, seen: set[str], tensor: Tensor) -> None:
     if tensor.grad is not None and bool(tensor.grad.any()):
         seen.add(name)
     tensor.grad = None
+
+
+@contextmanager
+def _kept_coarsely(weights: Iterable[Tensor]) -> Iterator[None]:
+    """Keep in bfloat16 what a backward pass will need of a forward one, but for the weights, which are there anyway.
+
+    Whether a gradient is zero does not hang on more digits, and these are most of the memory that a proof takes.
+    """
+    import torch
+
+    there = {tensor.untyped_storage().data_ptr() for tensor in weights}
+
+    def pack(tensor: Tensor) -> Tensor:
+        coarse = tensor.is_floating_point() and tensor.untyped_storage().data_ptr() not in there
+        return tensor.bfloat16() if coarse else tensor
+
+    def unpack(kept: Tensor) -> Tensor:
+        return kept.double() if kept.dtype == torch.bfloat16 else kept
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        yield
 
 
 @contextmanager
