@@ -16,9 +16,9 @@ from zooconv.mapping.fit import Fit, explained, fit, prefixes
 from zooconv.mapping.portable import unmounted
 from zooconv.names import LocalSource, local, resolve
 from zooconv.options import Options
-from zooconv.origin import original_of, source_of
 from zooconv.pipeline import run
 from zooconv.plugins import chosen_target, family
+from zooconv.provenance import original_of, source_of
 from zooconv.recognise import recognise
 from zooconv.registry import Record, Registry, registry_near, update
 from zooconv.zoo import zoo

@@ -10,7 +10,7 @@ from zooconv.certificate import Certificate, certificate_path, check_certificate
 from zooconv.checkpoint.open import open_checkpoint
 from zooconv.digest import file_sha256, tree_digest
 from zooconv.errors import CheckFailed, SourceUnavailable, ZooError
-from zooconv.origin import original_of, source_of
+from zooconv.provenance import original_of, source_of
 from zooconv.registry import Record, Registry
 from zooconv.reread import tensor_digests
 
@@ -34,9 +34,9 @@ def verify(registry: Registry, names: Sequence[str] = (), *, certificate: bool =
            hub: Hub | None = None) -> Iterable[Outcome]:
     """Re-hash the named artifacts, or all: the file, and every tensor that our reader finds in it.
 
-    With `certificate`, the certificate as well, against the artifact and its source (see `zooconv.origin.source_of`),
-    which must be at hand. A name is a whole one (`convnext_tiny_22k/d2`), a model's (`convnext_tiny_22k`), a file's, or
-    a pattern. Raises UsageError for a name that the registry does not have.
+    With `certificate`, the certificate as well, against the artifact and its source, which must be at hand (see
+    `zooconv.provenance.source_of`). A name is a whole one (`convnext_tiny_22k/d2`), a model's (`convnext_tiny_22k`), a
+    file's, or a pattern. Raises UsageError for a name that the registry does not have.
     """
     for name in registry.matching(*names):
         record = registry.records[name]
