@@ -16,16 +16,17 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from zooconv.atomic import write_text
+from zooconv.batch.local import start
 from zooconv.certificate import check_certificate
 from zooconv.checkpoint.open import open_checkpoint
+from zooconv.engine import Crew
 from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.expr import Leaf
 from zooconv.mapping.family import Family, config_text
@@ -189,16 +190,20 @@ def _every(wanted: list[Member], most: int, jobs: int) -> Iterator[Proved]:
         yield from (_one(member, most) for member in waiting)
         return
     room = psutil.virtual_memory().available
-    running: dict[Future[Proved], int] = {}
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+    running: dict[Future[Proved], Member] = {}
+    with start(Crew(jobs)) as pool:
         while waiting or running:
             while waiting and len(running) < jobs and not (
-                    running and sum(running.values(), _memory(waiting[0])) > room):
+                    running and sum(map(_memory, (*running.values(), waiting[0]))) > room):
                 member = waiting.popleft()
-                running[pool.submit(_named, member.key, most)] = _memory(member)
+                running[pool.submit(_named, member.key, most)] = member
             for one in wait(running, return_when=FIRST_COMPLETED).done:
-                del running[one]
-                yield one.result()
+                member = running.pop(one)
+                if isinstance(one.exception(), pool.lost):
+                    yield Proved(None, f"{' · '.join(member.key)} · FAILED: its process is gone, for want of memory?\n",
+                                 failed=True)
+                else:
+                    yield one.result()
 
 
 def _memory(member: Member) -> int:
