@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from zooconv.batch.events import Watcher
 
 RUNS = int(os.environ.get("RUNS", "3"))
+BLOCKS = 7767  # of a ConvNeXt with 70,000 tensors
 LARGE, TINY, WORKERS = 20, int(os.environ.get("TINY", "1000")), 2
 
 
@@ -146,6 +147,31 @@ def torch_alone() -> dict[str, float]:
     return {f"base {key}": before[key] for key in before} | {f"torch {key}": after[key] - before[key] for key in after}
 
 
+def planning() -> dict[str, float]:
+    """A file's names and shapes, recognised among all families, and the plan of its conversion proved."""
+    import gc
+    from dataclasses import replace
+
+    from zooconv_zoo.convnext import FAMILY
+
+    from zooconv.mapping.plan import make_plan
+    from zooconv.plugins import families
+    from zooconv.recognise import recognise
+    from zooconv.tensor import TensorSpec
+
+    gc.set_threshold(100_000)  # as the command line does
+    known, taken = families(), {}
+    for blocks in (9, BLOCKS):
+        config = replace(FAMILY.toy, depths=(3, 3, blocks, 3))
+        file = {spec.name: TensorSpec(spec.name, spec.shape) for spec in FAMILY.tensors(config)}
+        begin = perf_counter()
+        found = recognise(file, known, what="the file")
+        middle = perf_counter()
+        make_plan(found, FAMILY.layouts[0])
+        taken = {"tensors": len(file), "recognised": middle - begin, "planned": perf_counter() - middle}
+    return taken
+
+
 # -- the page --------------------------------------------------------------------------------------------------------
 
 
@@ -201,6 +227,8 @@ def main() -> None:
         seen["local"].append(run("batch", "large", "local"))
         seen["dask"].append(run("batch", "large", "dask"))
     tiny, tiny_alone, torch = run("batch", "tiny", "local"), run("one", "tiny"), run("torch")
+    plans = [run("plan") for _ in range(RUNS)]
+    plan = {key: median(one[key] for one in plans) for key in plans[0]}
 
     def turns(a: str, b: str) -> float:
         return median(x["each"] / y["each"] for x, y in zip(seen[a], seen[b], strict=True))
@@ -226,6 +254,8 @@ def main() -> None:
         (f"{TINY:,} tiny models: what a batch adds to each", f"{overhead:.1f} ms", parts, "≤ 15 ms",
          verdict(overhead, 15)),
         ("the same in processor time", f"{work:.1f} ms", spent, "≤ 15 ms", verdict(work, 15)),
+        (f"planning a file of {plan['tensors']:,} tensors", f"{plan['planned']:.2f} s",
+         f"after {plan['recognised']:.2f} s to recognise it", "≤ 1 s", verdict(plan["planned"], 1)),
         *[(what, f"{used[key]:.0f} MiB",
            f"torch {torch[f'torch {key}']:.0f} MiB, Python and the tables {torch[f'base {key}']:.0f} MiB",
            f"≤ {WORKERS} × 64 MiB + those",
@@ -242,5 +272,5 @@ if __name__ == "__main__":
         main()
     else:
         contender = {"one": one_by_one, "batch": batch, "torch": torch_alone,
-                     "memory": memory}[arguments[0]]
+                     "memory": memory, "plan": planning}[arguments[0]]
         print(json.dumps(contender(*[str(DATA / a) if a in ("large", "tiny") else a for a in arguments[1:]])))

@@ -122,6 +122,15 @@ def test_a_list_that_is_given_as_a_name_is_refused_with_its_option(work):
     assert names_of(select(lists=[work / "models.txt"])) == ["convnext_tiny_22k"]
 
 
+@pytest.mark.parametrize("output", ["out/deep", "all.pth"])
+def test_an_output_that_is_no_folder_is_refused(work, weights_file, output):
+    (work / "m.safetensors").write_bytes(weights_file)
+    with pytest.raises(UsageError, match="there is no folder") as caught:
+        convert_many(["m.safetensors"], output=work / output)
+    assert caught.value.next == f"mkdir -p {work / output}"
+    assert not (work / output).exists()
+
+
 def test_two_sources_for_one_file_are_refused_before_anything_starts(work, weights_file):
     for folder in ("a", "b"):
         (work / folder).mkdir()

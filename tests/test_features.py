@@ -19,7 +19,8 @@ from zooconv_zoo.convnext.backbone import ConvNeXt
 
 from zooconv import convert, identity
 from zooconv.mapping.expr import evaluate
-from zooconv.mapping.fit import fit, prefixes
+from zooconv.mapping.fit import fit
+from zooconv.mapping.forms import Forms
 from zooconv.mapping.rules import Rule
 from zooconv.tensor import TensorSpec
 from zooconv.upstream import import_package
@@ -165,7 +166,7 @@ def loaded(dialect, model):
     state = {name.removeprefix("model."): tensor for name, tensor in model.state_dict().items()}
     specs = {name: TensorSpec(name, tuple(tensor.shape)) for name, tensor in state.items()}
     arrays = {name: tensor.numpy().view("<u4") for name, tensor in state.items()}
-    (prefix,) = prefixes(dialect, specs)
+    (prefix,) = Forms(specs).prefixes(dialect.anchor)
     found = fit(FAMILY, dialect, specs, prefix)
     if not found.exact:
         return None

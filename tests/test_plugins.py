@@ -116,6 +116,18 @@ def test_models_are_listed_without_importing_their_plugin(install, zooconv):
     assert model["layouts"] == []
 
 
+@pytest.mark.parametrize("arguments", [["fetch-convert", "toy_one"], ["fetch-convert", "toy_one", "--dry-run"],
+                                       ["batch", "toy_one"], ["layouts", "toy"]], ids=" ".join)
+def test_a_listed_model_whose_plugin_is_broken_is_refused_with_the_reason(install, zooconv, work, arguments):
+    env = install("toy", "raise RuntimeError('no GPU here')", **ZOO)
+    done = zooconv(*arguments, env=env)
+    assert done.code in (1, 2)
+    assert "RuntimeError: no GPU here" in done.err
+    assert "Traceback" not in done.err
+    assert "there is no family 'toy'" in done.err
+    assert not list(work.glob("weights/*"))
+
+
 @pytest.mark.parametrize("spoil", [
     ("zoo.toml", 'family = "toy"', ""), ("zoo.toml", "mean", "men"), ("zoo.toml", "= [", "=, ["),
     ("models.tsv", "variant", "variety"), ("models.tsv", "\t8\t", "\teight\t"), ("models.tsv", "\tme/toy", ""),

@@ -8,14 +8,19 @@ nearest one. Families that stand for many architectures are asked when the other
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from zooconv.errors import CheckFailed, UsageError
-from zooconv.mapping.family import Family, config_text
-from zooconv.mapping.fit import Fit, explained, fit, prefixes, prefixes_of
-from zooconv.mapping.template import Template
+from zooconv.mapping.family import Family, Layout, config_text
+from zooconv.mapping.fit import Fit, explained, fit
+from zooconv.mapping.forms import Forms
+from zooconv.mapping.rules import Dialect
+from zooconv.mapping.template import parse_template
 from zooconv.plugins import all_layouts
 from zooconv.tensor import TensorSpec
+
+Reading = tuple[Family[Any], Dialect, str, Layout | None]
 
 SHOWN = 20
 NEARLY = 0.02  # of a file's tensors may not fit for it to be called damaged rather than another family's
@@ -31,19 +36,20 @@ def recognise(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]]
     two readings disagree.
     """
     families = list(families)
-    exact, fits = _fits(tensors, [family for family in families if not family.members], prefix, layouts_first)
+    usual = Readings(tensors, [family for family in families if not family.members], prefix, layouts_first)
+    exact = usual.exact()
     if not exact or not _held(exact, layout):
-        wider, more = _fits(tensors, members(tensors, families), prefix, layouts_first)
-        wider, fits = _outermost(wider), fits + more
+        general = Readings(tensors, members(tensors, families), prefix, layouts_first)
+        wider = _outermost(general.exact())
         if wider and _held(wider, layout):
             exact = wider
-        elif not exact and (relative := _relative(tensors, families, what)) is not None:
+        elif not exact and (relative := _relative(usual, families, what)) is not None:
             raise relative
         exact = exact or wider
-        if exact and not _held(exact, layout) and (near := _meant(tensors, fits, layout)):
+        if not exact:
+            raise _refusal(tensors, [*usual.near(), *general.near()], what)
+        if not _held(exact, layout) and (near := _meant(tensors, [*usual.near(), *general.near()], layout)):
             raise _refusal(tensors, near, what)
-    if not exact:
-        raise _refusal(tensors, fits, what)
     readings = {_meaning(f) for f in exact}
     if len(readings) > 1:
         choices = sorted({f.prefix for f in exact})
@@ -73,26 +79,46 @@ def members(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]]) 
     return [member for family in families if family.members for member in family.members(tensors)]
 
 
-def _fits(tensors: Mapping[str, TensorSpec], families: list[Family[Any]], prefix: str | None,
-          layouts_first: bool) -> tuple[list[Fit], list[Fit]]:
-    """The exact fits, and all that fit somewhat."""
-    fits: list[Fit] = []
-    for layouts in (layouts_first, not layouts_first):
-        fits += [f for f in all_fits(tensors, families, prefix, layouts=layouts) if f.fitted]
-        if exact := [f for f in fits if f.exact]:
-            return exact, fits
-    return [], fits
+class Readings:
+    """Every way to read a file: in each dialect and each layout of some families, wherever its anchor stands.
 
+    `prefix` leaves those under it alone. `layouts_first` puts layouts before dialects.
+    """
 
-def all_fits(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]], prefix: str | None = None,
-             *, layouts: bool) -> Iterator[Fit]:
-    """Every dialect, or every layout, of every family, under every prefix where its anchor stands."""
-    for family in families:
-        sources = [(dialect, None) for dialect in family.dialects]
-        for dialect, layout in [(layout.body, layout) for layout in family.layouts] if layouts else sources:
-            for found in prefixes(dialect, tensors):
-                if prefix is None or found == prefix:
-                    yield fit(family, dialect, tensors, found, layout)
+    def __init__(self, tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]], prefix: str | None = None,
+                 layouts_first: bool = False) -> None:
+        self.tensors, self.families, self.prefix, self.layouts_first = tensors, [*families], prefix, layouts_first
+        self.forms = Forms(tensors)
+
+    def exact(self) -> list[Fit]:
+        """Those that fit exactly, of the first kind that has any. Few need to be tried: most know other names."""
+        for layouts in (self.layouts_first, not self.layouts_first):
+            fits = (self._fit(*one) for one in self._all(layouts=layouts) if not self._strange(*one[1:]))
+            if exact := [found for found in fits if found.exact]:
+                return exact
+        return []
+
+    def near(self) -> Iterator[Fit]:
+        """Those that fit somewhat."""
+        every = chain.from_iterable(self._all(layouts=kind) for kind in (self.layouts_first, not self.layouts_first))
+        return (found for one in every if (found := self._fit(*one)).fitted)
+
+    def _all(self, *, layouts: bool) -> Iterator[Reading]:
+        for family in self.families:
+            kinds = [(layout.body, layout) for layout in family.layouts] if layouts else [
+                (dialect, None) for dialect in family.dialects]
+            for dialect, layout in kinds:
+                for prefix in self.forms.prefixes(dialect.anchor):
+                    if self.prefix in (None, prefix):
+                        yield family, dialect, prefix, layout
+
+    def _strange(self, dialect: Dialect, prefix: str, layout: Layout | None) -> bool:
+        """Are there names that it has no rule for, and that no layout adds?"""
+        adds = layout is not None and (layout.fresh or layout.carries or layout.parts)
+        return not adds and self.forms.strange(dialect, prefix)
+
+    def _fit(self, family: Family[Any], dialect: Dialect, prefix: str, layout: Layout | None) -> Fit:
+        return fit(family, dialect, self.tensors, prefix, layout)
 
 
 def _meaning(found: Fit) -> tuple[object, ...]:
@@ -101,13 +127,13 @@ def _meaning(found: Fit) -> tuple[object, ...]:
     return found.family.name, found.prefix, tuple(made)
 
 
-def _relative(tensors: Mapping[str, TensorSpec], families: Iterable[Family[Any]], what: str) -> CheckFailed | None:
+def _relative(readings: Readings, families: Iterable[Family[Any]], what: str) -> CheckFailed | None:
     """What is to be said of a relative of a family that its layouts cannot hold, if this is one."""
     for family in families:
         for refusal in family.refusals:
-            for anchor in [Template(refusal.has)] if refusal.anywhere else [d.anchor for d in family.dialects]:
-                for prefix in prefixes_of(anchor, tensors):
-                    if refusal.applies(tensors, prefix):
+            for anchor in [parse_template(refusal.has)] if refusal.anywhere else [d.anchor for d in family.dialects]:
+                for prefix in readings.forms.prefixes(anchor):
+                    if refusal.applies(readings.tensors, prefix):
                         return CheckFailed(f"{what} is not a {family.title} that its Detectron2 layouts can hold",
                                            why=[refusal.reason], next=f"zooconv list --family {family.name}")
     return None

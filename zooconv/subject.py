@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from zooconv.checkpoint.open import Checkpoint, open_checkpoint
 from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.family import Family, Layout
-from zooconv.mapping.fit import Fit, explained, fit, prefixes
+from zooconv.mapping.fit import Fit, explained, fit
+from zooconv.mapping.forms import Forms
 from zooconv.mapping.portable import unmounted
 from zooconv.names import LocalSource, local, resolve
 from zooconv.options import Options
@@ -108,7 +109,7 @@ def read_layout(artifact: Checkpoint, known: Family[Any], layout: Layout, *, any
 
     With `anywhere`, under the prefix that it has: what was filled or extracted stands where another file had it.
     """
-    mount = next(iter(prefixes(layout.body, artifact.specs)), "") if anywhere else layout.mount
+    mount = next(iter(Forms(artifact.specs).prefixes(layout.body.anchor)), "") if anywhere else layout.mount
     ours = fit(known, layout.body, artifact.specs, mount, layout)
     if not ours.exact:
         raise CheckFailed(f"{artifact.path.name} is not what layout {layout.name} holds",

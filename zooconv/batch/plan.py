@@ -102,12 +102,13 @@ def plan(batch: Batch, *, dry: bool = False) -> Planned:
 
 def _place(batch: Batch, source: Source) -> Place:
     options = batch.options
+    if options.output is not None and not options.output.is_dir():
+        raise UsageError(f"there is no folder {options.output}", why=["a batch writes several files"],
+                         next=f"mkdir -p {options.output}")
     where = place(source, options.layout, output=None if batch.store else options.output, format_=options.format,
                   registry=options.registry, name=options.name, marks=options.marks)
     if batch.store:
         return replace(where, path=Path(where.path.name), registry=Path(REGISTRY), file=where.path.name)
-    if options.output is not None and not options.output.is_dir():
-        raise UsageError(f"there is no folder {options.output}", next=f"mkdir -p {options.output}")
     return where
 
 

@@ -121,7 +121,7 @@ def _check_name(name: Any) -> None:
         raise UnsafeFile(f"a tensor's name is {describe(name)}, not text")
     if not name or len(name) > MAX_NAME or name == "__metadata__":
         raise UnsafeFile(f"a tensor's name is {'empty' if not name else repr(name[:60])}")
-    if any(unicodedata.category(c) in ("Cc", "Cs", "Cf") for c in name):
+    if not name.isprintable() and any(unicodedata.category(c) in ("Cc", "Cs", "Cf") for c in name):
         raise UnsafeFile(f"a tensor's name holds control characters: {name[:60]!a}")
 
 

@@ -11,7 +11,7 @@ from zooconv.doctor.matching import Matching, match
 from zooconv.doctor.target import Target, layout_targets
 from zooconv.mapping.fit import Fit
 from zooconv.plugins import chosen_layout, families
-from zooconv.recognise import all_fits, members
+from zooconv.recognise import Readings, members
 from zooconv.tensor import TensorSpec
 
 
@@ -79,8 +79,8 @@ def hold_all(reading: Reading, targets: Iterable[Target]) -> list[Held]:
 def nearest(tensors: Mapping[str, TensorSpec]) -> Fit | None:
     """The family, config and naming that tensors have, exactly or nearly: more than half of those under its prefix."""
     known = [family for family in families() if not family.members]
-    fits = [f for some in (known, members(tensors, families())) for layouts in (False, True)
-            for f in all_fits(tensors, some, layouts=layouts) if f.config is not None and 2 * f.fitted > len(f.sources)]
+    fits = [f for some in (known, members(tensors, families())) for f in Readings(tensors, some).near()
+            if f.config is not None and 2 * f.fitted > len(f.sources)]
     return min(fits, key=lambda f: (len(f.problems) - f.fitted, len(f.problems)), default=None)
 
 

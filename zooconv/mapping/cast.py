@@ -35,12 +35,14 @@ def dtype_of(choices: Mapping[str, Any]) -> str | None:
 
 def casts(values: Mapping[str, Expr], dtype: str | None, *, exact: bool) -> list[Change]:
     """The cast of those tensors that `dtype` holds exactly, or of the others; nothing where there are none."""
+    if dtype is None:
+        return []
     names: dict[str, list[str]] = {}
     for name, value in values.items():
         floating = DTYPES[value.dtype].floating and value.dtype != dtype
-        if dtype is not None and floating and holds(dtype, value.dtype) == exact:
+        if floating and holds(dtype, value.dtype) == exact:
             names.setdefault(value.dtype, []).append(name)
-    if dtype is None or not names:
+    if not names:
         return []
     templates = {old: f"{{tensor:{'|'.join(mine)}}}" for old, mine in names.items()}
     return [Change(cast_title(names, dtype, exact=exact), limit=_EXACT if exact else None, rules=[

@@ -133,7 +133,8 @@ def _make(change: Change, result: Changed, table: Mapping[str, Any]) -> None:
         result.misshapen[change.title] = "there is no tensor that it could change"
     result.misshapen |= {name: f"needs {', '.join(absent)}" for name, absent in told.incomplete.items()}
     result.config = change.after(result.config)
-    result.canonical = {name: (told.made | stay)[name] for name in table if name in told.made or name in stay}
+    after = told.made | stay
+    result.canonical = {name: after[name] for name in table if name in after}
     result.steps.append(Step(change, told, tuple(stay)))
 
 

@@ -10,9 +10,10 @@ from typing import Any, Generic, TypeVar
 
 from zooconv.mapping.change import Change, in_turn
 from zooconv.mapping.expr import Computed, Expr, Fill, fill
+from zooconv.mapping.forms import Forms
 from zooconv.mapping.requires import Requires
 from zooconv.mapping.rules import Dialect, Drop, Files, Rule
-from zooconv.mapping.template import Template
+from zooconv.mapping.template import parse_template
 from zooconv.tensor import Shape, TensorSpec
 
 C = TypeVar("C")
@@ -26,6 +27,7 @@ class Shapes(Mapping[str, Shape]):
 
     def __init__(self, shapes: Mapping[str, Shape]) -> None:
         self._shapes = shapes
+        self._forms = Forms(shapes)
 
     def __getitem__(self, name: str) -> Shape:
         return self._shapes[name]
@@ -42,11 +44,11 @@ class Shapes(Mapping[str, Shape]):
         `counts("stages.{s}.{b}.gamma")` is (3, 3, 9, 3) for a ConvNeXt-T. A hole in the middle is not one fewer.
         Raises KeyError for an index that so few tensors cannot count up to.
         """
-        pattern = Template(template)
+        pattern = parse_template(template)
         first, last = (f.name for f in pattern.fields[:2])
         most: dict[int, int] = {}
-        for name in self:
-            if bound := pattern.match(name):
+        for name, bound in self._forms.named(pattern):
+            if bound:
                 outer, inner = int(bound[first]), int(bound[last])
                 if max(outer, inner) >= len(self):
                     raise KeyError(f"{name}, and all before it")
@@ -58,12 +60,11 @@ class Shapes(Mapping[str, Shape]):
 
         Raises KeyError where no name fits.
         """
-        pattern = Template(template)
+        pattern = parse_template(template)
         votes: dict[Shape, int] = {}
-        for name, shape in self.items():
-            bound = pattern.match(name)
-            if bound is not None and all(bound[k] == v for k, v in where.items()):
-                votes[shape] = votes.get(shape, 0) + 1
+        for name, bound in self._forms.named(pattern):
+            if all(bound[k] == v for k, v in where.items()):
+                votes[self[name]] = votes.get(self[name], 0) + 1
         if not votes:
             raise KeyError(pattern.render({f.name: where.get(f.name, 0) for f in pattern.fields}))
         return max(votes, key=lambda shape: votes[shape])
@@ -169,7 +170,7 @@ class Layout:
     def omits(self, name: str) -> str | None:
         """Why this layout has no place for a canonical tensor, if it has none."""
         for text, reason in self.omit.items():
-            if Template(text).match(name) is not None:
+            if parse_template(text).match(name) is not None:
                 return reason
         return None
 
@@ -192,7 +193,7 @@ class Layout:
 
     def start(self, name: str, shape: Shape) -> Fill | None:
         """The start value of a tensor of this name that the class adds in any shape, if it is one."""
-        values = (value for text, value in self.carries.items() if Template(text).match(name) is not None)
+        values = (value for text, value in self.carries.items() if parse_template(text).match(name) is not None)
         value = next(values, None)
         return None if value is None else fill(shape, value)
 
@@ -212,7 +213,7 @@ class Refusal:
 
     def applies(self, names: Iterable[str], prefix: str) -> bool:
         """Does a file with these names, under `prefix`, hold this relative?"""
-        has, lacks = Template(self.has), Template(self.lacks) if self.lacks else None
+        has, lacks = parse_template(self.has), parse_template(self.lacks) if self.lacks else None
         found = False
         for name in names:
             inner = name.removeprefix(prefix)

@@ -17,7 +17,6 @@ from zooconv.mapping.cast import in_dtype
 from zooconv.mapping.expr import Computed, Expr, Leaf, reshape, stream
 from zooconv.mapping.family import Family, Layout, Shapes
 from zooconv.mapping.rules import Dialect, Firing, Translation
-from zooconv.mapping.template import Template
 from zooconv.tensor import DTYPES, TensorSpec, shape_text
 
 
@@ -125,19 +124,6 @@ class Fit:
         whole = {name: Leaf(spec.shape, spec.dtype, name) for name, spec in self.table.items()}
         return {name: " + ".join(self.prefix + made for made in firing.made)
                 for firing in self.dialect.from_canonical(whole).fired for name in firing.taken}
-
-
-def prefixes(dialect: Dialect, names: Iterable[str]) -> list[str]:
-    """The prefixes under which a file holds names of this dialect's anchor; usually one."""
-    return prefixes_of(dialect.anchor, names)
-
-
-def prefixes_of(anchor: Template, names: Iterable[str]) -> list[str]:
-    """The prefixes under which there are names of this template."""
-    import re
-
-    pattern = re.compile(rf"((?:.*\.)?){anchor.pattern}", re.ASCII)
-    return sorted({found[1] for name in names if (found := pattern.fullmatch(name))})
 
 
 def fit(family: Family[Any], dialect: Dialect, tensors: Mapping[str, TensorSpec], prefix: str = "",

@@ -16,7 +16,7 @@ from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Protocol
 
-from zooconv.mapping.template import Integer, Template
+from zooconv.mapping.template import Integer, Template, parse_template
 from zooconv.tensor import Shape
 
 
@@ -55,17 +55,17 @@ class Flat:
 
     def __post_init__(self) -> None:
         for text, count in ((self.staged, 2), (self.flat, 1)):
-            fields = Template(text).fields
+            fields = parse_template(text).fields
             if len(fields) != count or not all(isinstance(field, Integer) for field in fields):
                 raise ValueError(f"{text!r} must have {count} integer{'s' if count > 1 else ''}: {self}")
 
     @cached_property
     def theirs(self) -> Template:
-        return Template(self.staged)
+        return parse_template(self.staged)
 
     @cached_property
     def ours(self) -> Template:
-        return Template(self.flat)
+        return parse_template(self.flat)
 
     def counted(self, names: Iterable[str]) -> Stages:
         """The numbering of a file with these names. A hole in the middle of a stage is not one block fewer."""
@@ -79,7 +79,7 @@ class Flat:
 
     def measured(self, tensors: Mapping[str, Shaped]) -> Stages:
         """The numbering of a member with these canonical tensors: a stage starts where the shape of `by` changes."""
-        by = Template(self.flat + self.by)
+        by = parse_template(self.flat + self.by)
         found = ((by.match(name), tensor.shape) for name, tensor in tensors.items())
         widths = sorted((self.number(bound), shape) for bound, shape in found if bound is not None)
         starts = (0, *(number for (_, width), (number, other) in pairwise(widths) if other != width))
@@ -98,10 +98,10 @@ class Flat:
         """A left side of the rules, as files of the dialect have it."""
         if not source.text.startswith(self.flat):
             return source
-        rest = Template(source.text.removeprefix(self.flat))
+        rest = parse_template(source.text.removeprefix(self.flat))
         if taken := rest.variables & self.theirs.variables:
             raise ValueError(f"{source}: {{{', '.join(sorted(taken))}}} stands for something else in {self.staged}")
-        return Template(self.staged + rest.text)
+        return parse_template(self.staged + rest.text)
 
     def __str__(self) -> str:
         return f"{self.staged} = {self.flat}, a stage for each shape of {self.by}"

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cache, cached_property
 from math import isqrt
 
 from zooconv.mapping import expr
@@ -77,13 +78,14 @@ class Pattern:
         if [s for s in left if s != "1"] != [s for s in right if s != "1"]:
             raise ValueError(f"shape pattern {self.text!r}: the sizes differ between the sides")
 
-    @property
+    @cached_property
     def sides(self) -> tuple[list[str], list[str]]:
         left, arrow, right = self.text.partition("->")
         if not arrow:
             raise ValueError(f"shape pattern {self.text!r} has no arrow: write 'c 1 1 -> c'")
         return left.split(), right.split()
 
+    @cache  # noqa: B019 - a table has few patterns, and a file few shapes
     def apply(self, shape: Shape, *, back: bool) -> Shape | None:
         """The other side's shape, or None where `shape` is not of this side's form."""
         here, there = reversed(self.sides) if back else self.sides

@@ -19,7 +19,8 @@ from zooconv.errors import CheckFailed
 from zooconv.mapping.change import in_turn
 from zooconv.mapping.expr import Expr, Leaf, leaves
 from zooconv.mapping.family import Family, config_text
-from zooconv.mapping.fit import Fit, explained, fit, prefixes
+from zooconv.mapping.fit import Fit, explained, fit
+from zooconv.mapping.forms import Forms
 from zooconv.mapping.rules import Dialect
 from zooconv.output import some
 from zooconv.tensor import TensorSpec
@@ -91,7 +92,7 @@ class Like:
 def original(family: Family[Any], dialect: Dialect, tensors: Mapping[str, TensorSpec], what: str) -> Like:
     """The file `what`, read in the dialect that is to be written. Raises CheckFailed where it is in no such names."""
     there = {name: TensorSpec(MARK + name, spec.shape, spec.dtype) for name, spec in tensors.items()}
-    fits = [fit(family, dialect, there, prefix) for prefix in prefixes(dialect, tensors)]
+    fits = [fit(family, dialect, there, prefix) for prefix in Forms(tensors).prefixes(dialect.anchor)]
     for one in fits:
         if one.exact:
             return Like(one, tensors)

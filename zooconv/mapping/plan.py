@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from zooconv.digest import text_sha256
@@ -108,7 +109,7 @@ class Plan(Moves):
         """The target tensors that no source has."""
         return list(self.starts)
 
-    @property
+    @cached_property
     def starts(self) -> dict[str, str]:
         """What each of these starts at."""
         return {move.target.name: f"starts at {move.value.value:g}" if isinstance(move.value, Fill)
@@ -186,7 +187,7 @@ def _fates(road: _Road, made: Collection[str], added: Collection[str], whole: Ma
                | {name: why if name in floating else _COUNTER for name in left})
     computed = {name: why for name, why in road.sources_of(road.changed.computed).items() if name not in dropped}
     computed |= rounded
-    back = {name: value for name, value in road.back(there).items() if name not in {*dropped, *computed}}
+    back = {name: value for name, value in road.back(there).items() if name not in dropped and name not in computed}
     given = {value.name: targets[name] for name, value in whole.items()
              if isinstance(value, Leaf) and value.name == MARK + name}
     return {"dropped": dropped, "computed": computed, "back": back | own | given,
@@ -199,7 +200,7 @@ def _missing(road: _Road, layout: Layout) -> dict[str, str]:
     found, changed = road.found, road.changed
     if layout.upstream is None:
         return {}
-    absent = [name for name in found.family.table(changed.config)
+    absent = [name for name in road.table
               if name not in changed.canonical and found.dialect.lacking(name) and not layout.body.lacking(name)]
     why = {name: found.layout.omits(name) if found.layout else None for name in absent}
     return {name: f"{found.dialect.name}: {reason}" if reason else f"{found.dialect.name} has none"
@@ -208,8 +209,7 @@ def _missing(road: _Road, layout: Layout) -> dict[str, str]:
 
 def _spelled(canonical: Mapping[str, str], road: _Road, layout: Layout) -> dict[str, str]:
     """What is said of canonical tensors, said of the target's."""
-    table = road.found.family.table(road.changed.config)
-    whole = {name: Leaf(table[name].shape, table[name].dtype, name) for name in canonical}
+    whole = {name: Leaf(road.table[name].shape, road.table[name].dtype, name) for name in canonical}
     told = {made: canonical[firing.taken[0]] for firing in layout.body.from_canonical(whole).fired
             for made in firing.made}
     return told | {second: told[first] for second, first in layout.body.second_names(told).items()}
@@ -236,7 +236,7 @@ def must_hold(layout: Layout, family: Family[Any], config: Any) -> None:
 def _changed(found: Fit, layout: Layout, choices: Mapping[str, Any]) -> tuple[str | None, Changed]:
     """The dtype that was asked for, and the canonical tensors after all changes."""
     dtype, table = dtype_of(choices), found.family.table
-    changed = Changed(found.config, {name: value if any(leaves(value)) else in_dtype(value, dtype)
+    changed = Changed(found.config, {name: value if dtype is None or any(leaves(value)) else in_dtype(value, dtype)
                                      for name, value in found.canonical.items()})
     changed.make(casts(changed.canonical, dtype, exact=True), table)
     changed.make([*chosen_changes(found.family, found.config, choices), *layout.changes], table)
@@ -285,30 +285,41 @@ class _Road:
             canonical = step.undo(canonical)
         back: dict[str, Expr] = {}
         for firing in self.found.translation.fired:
-            if all(name in canonical for name in firing.made):
+            if not [name for name in firing.made if name not in canonical]:
                 back.update(firing.undone(canonical, forward=False))
         return {self.found.prefix + name: value for name, value in back.items()}
+
+    @cached_property
+    def table(self) -> dict[str, TensorSpec]:
+        """Every canonical tensor after the changes."""
+        return self.found.table if self.changed.config == self.found.config else self.found.family.table(
+            self.changed.config)
+
+    @cached_property
+    def undone(self) -> dict[str, Expr]:
+        """Source tensors, there and back: in terms of themselves, where every move can be undone."""
+        return self.back(self.placed.made)
 
     @property
     def implied(self) -> dict[str, Expr]:
         """Source tensors that the target has no place for, because it takes them to have one value everywhere."""
+        filled = {name: value for name, value in self.undone.items() if isinstance(value, Fill)}
         taken = {self.found.prefix + name for firing in self.found.translation.fired for name in firing.taken}
-        return {name: value for name, value in self.back(self.placed.made).items()
-                if isinstance(value, Fill) and name in taken}
+        return {name: value for name, value in filled.items() if name in taken}
 
     def not_undone(self, derived: Mapping[str, Expr]) -> Iterator[Problem]:
         """Undo every move, symbolically: the layout's rules forwards, then the source's rules backwards."""
-        prefix, undone, computed = self.found.prefix, self.back(self.placed.made), self.changed.computed
+        prefix, undone, computed = self.found.prefix, self.undone, {*self.changed.computed}
         used = [*self.placed.fired, *(firing for step in self.changed.steps for firing in step.translation.fired)]
         canonical = {name for firing in used for name in firing.taken}
         for firing in self.found.translation.fired:
-            there = [name in canonical for name in firing.made]
-            if not any(there) or all(name in derived for name in firing.made):
+            made = {*firing.made}
+            if made.isdisjoint(canonical) or made <= derived.keys():
                 continue
-            if not all(there):
+            if not made <= canonical:
                 yield Problem("torn", " + ".join(firing.taken), "only a part of it has a place in the layout")
                 continue
-            if any(name in computed for name in firing.made):
+            if not made.isdisjoint(computed):
                 continue
             for name in firing.taken:
                 value = undone.get(prefix + name)
@@ -323,8 +334,9 @@ class _Road:
 
 def _lacking(road: _Road, layout: Layout, excused: Collection[str]) -> Iterator[Problem]:
     found, changed = road.found, road.changed
-    for name in found.family.table(changed.config):
-        if name not in {*changed.canonical, *excused, *changed.misshapen} and not layout.body.lacking(name):
+    there = {*changed.canonical, *excused, *changed.misshapen}
+    for name in road.table:
+        if name not in there and not layout.body.lacking(name):
             yield Problem("missing", name, f"{found.dialect.name} has none; another layout may do without")
     for name, why in changed.misshapen.items():
         yield Problem("unchanged", name, why)
@@ -348,7 +360,7 @@ def _is_source(name: str, value: Expr | None) -> bool:
 
     Where it has a constant instead of a part of the source, the bytes decide, once they are written (`certify`).
     """
-    if value is None:
-        return False
-    source = in_place(value)
-    return source is not None and source.name == name and source.nbytes == value.nbytes
+    if isinstance(value, Leaf):
+        return value.name == name
+    source = None if value is None else in_place(value)
+    return source is not None and value is not None and source.name == name and source.nbytes == value.nbytes

@@ -15,16 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from zooconv.mapping.expr import Computed, Expr, ShapeError
 from zooconv.mapping.flat import AS_THEY_ARE, Flat, Numbering
 from zooconv.mapping.ops import Op, identity
 from zooconv.mapping.requires import Requires
-from zooconv.mapping.template import Template
+from zooconv.mapping.template import Template, form, parse_template
 
 Names = tuple[str, ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ class Drop:
 
     def __str__(self) -> str:
         return f"{self.source} -> dropped: {self.reason}"
+
+
+ByForm = Mapping[str, Sequence[Rule | Drop]]
 
 
 @dataclass(frozen=True)
@@ -137,24 +141,46 @@ class Dialect:
 
     @cached_property
     def _lacks(self) -> tuple[Template, ...]:
-        return tuple(map(Template, self.lacks))
+        return tuple(map(parse_template, self.lacks))
 
     def drop_reason(self, name: str) -> str | None:
         """Why a tensor of this name is dropped, if a drop rule says so."""
-        for rule in self.rules:
-            if isinstance(rule, Drop) and self.in_files(rule.source).match(name) is not None:
-                return rule.reason
-        return None
+        reasons = (reason for source, reason in self._drops.get(form(name), ()) if source.match(name) is not None)
+        return next(reasons, None)
+
+    def knows(self, form: str) -> bool:
+        """Could there be a rule for a name of this form (see `zooconv.mapping.template.form`)?"""
+        return form in self._known
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        """The forms of all names that files of this dialect may have."""
+        sides = (rule.sources if isinstance(rule, Rule) else (rule.source,) for rule in self.rules)
+        return frozenset().union(*(self.in_files(source).forms for side in sides for source in side))
+
+    @cached_property
+    def _drops(self) -> dict[str, list[tuple[Template, str]]]:
+        drops = ((self.in_files(rule.source), rule.reason) for rule in self.rules if isinstance(rule, Drop))
+        return _by_form((source.forms, (source, reason)) for source, reason in drops)
+
+    @cached_property
+    def _inward(self) -> ByForm:
+        return _by_form((t.forms, rule) for rule in self.rules
+                        for t in (rule.sources if isinstance(rule, Rule) else (rule.source,)))
+
+    @cached_property
+    def _outward(self) -> ByForm:
+        return _by_form((t.forms, rule) for rule in self.rules if isinstance(rule, Rule) for t in rule.targets)
 
     def to_canonical(self, tensors: Mapping[str, Expr]) -> Translation:
         """The canonical tensors that these make, and what became of each of them."""
         numbering = self.flat.counted(tensors) if self.flat else AS_THEY_ARE
-        return _translate(self.rules, tensors, numbering, back=False)
+        return _translate(self._inward, tensors, numbering, back=False)
 
     def from_canonical(self, tensors: Mapping[str, Expr]) -> Translation:
         """This dialect's tensors, made of canonical ones."""
         numbering = self.flat.measured(tensors) if self.flat else AS_THEY_ARE
-        return _translate([r for r in self.rules if isinstance(r, Rule)], tensors, numbering, back=True)
+        return _translate(self._outward, tensors, numbering, back=True)
 
     def __str__(self) -> str:
         """The canonical spelling of the table, which the rules digest is made of."""
@@ -176,9 +202,11 @@ class AsItIs(Dialect):
 
     from_canonical = to_canonical
 
+    def knows(self, form: str) -> bool:
+        return True
 
-@dataclass(frozen=True)
-class Firing:
+
+class Firing(NamedTuple):
     """One use of a rule: these tensors of the one side made those of the other."""
 
     rule: Rule
@@ -190,11 +218,13 @@ class Firing:
 
         Nothing where the op has no way back, or none for these shapes.
         """
-        turn = self.rule.op.forward if forward else self.rule.op.backward
-        try:
-            back = turn(tuple(values[name] for name in self.made), len(self.taken))
-        except ShapeError:
-            return {}
+        back = tuple([values[name] for name in self.made])
+        if self.rule.op is not identity:
+            turn = self.rule.op.forward if forward else self.rule.op.backward
+            try:
+                back = turn(back, len(self.taken))
+            except ShapeError:
+                return {}
         return dict(zip(self.taken, back, strict=True))
 
 
@@ -213,13 +243,24 @@ class Translation:
     misshapen: dict[str, str] = field(default_factory=dict)
 
 
-def _translate(rules: Sequence[Rule | Drop], tensors: Mapping[str, Expr], numbering: Numbering, *,
+def _by_form(pairs: Iterable[tuple[frozenset[str], T]]) -> dict[str, list[T]]:
+    """What is for names of each form, in order."""
+    result: dict[str, list[T]] = {}
+    for forms, one in pairs:
+        for known in forms:
+            same = result.setdefault(known, [])
+            if not same or same[-1] is not one:
+                same.append(one)
+    return result
+
+
+def _translate(rules: ByForm, tensors: Mapping[str, Expr], numbering: Numbering, *,
                back: bool) -> Translation:
     result = Translation()
-    gathered: dict[tuple[int, Names], tuple[Names, dict[str, Expr]]] = {}
+    gathered: dict[tuple[int, Names], tuple[Rule, Names, dict[str, Expr]]] = {}
     for name, value in tensors.items():
         read = name if back else numbering.inward(name)
-        for index, rule in enumerate(rules):
+        for rule in rules.get(form(read), ()):
             if isinstance(rule, Drop):
                 if (bound := rule.source.match(read)) is not None:
                     result.dropped[name] = rule.reason
@@ -228,13 +269,11 @@ def _translate(rules: Sequence[Rule | Drop], tensors: Mapping[str, Expr], number
                     break
             elif (sides := _sides(rule, read, numbering, back=back)) is not None:
                 takes, makes = sides
-                gathered.setdefault((index, makes), (takes, {}))[1][name] = value
+                gathered.setdefault((id(rule), makes), (rule, takes, {}))[2][name] = value
                 break
         else:
             result.unmatched.append(name)
-    for (index, makes), (takes, values) in gathered.items():
-        rule = rules[index]
-        assert isinstance(rule, Rule)
+    for (_, makes), (rule, takes, values) in gathered.items():
         _fire(result, Firing(rule, takes, makes), values, back=back)
     return result
 
@@ -243,17 +282,17 @@ def _sides(rule: Rule, name: str, numbering: Numbering, *, back: bool) -> tuple[
     """All names that `rule` takes and makes where `name`, as it has it, is one of those it takes."""
     for template in rule.targets if back else rule.sources:
         if (bound := template.match(name)) is not None:
-            sources = [t.render(bound) for t in rule.sources]
-            targets = [t.render(bound) for t in rule.targets]
+            sources = [name if t is template else t.render(bound) for t in rule.sources]
+            targets = [name if t is template else t.render(bound) for t in rule.targets]
             if None not in sources and None not in targets:
-                theirs = tuple(numbering.outward(s) for s in sources if s is not None)
-                canonical = tuple(t for t in targets if t is not None)
+                theirs = tuple([numbering.outward(s) for s in sources if s is not None])
+                canonical = tuple([t for t in targets if t is not None])
                 return (canonical, theirs) if back else (theirs, canonical)
     return None
 
 
 def _fire(result: Translation, firing: Firing, values: Mapping[str, Expr], *, back: bool) -> None:
-    absent = tuple(name for name in firing.taken if name not in values)
+    absent = tuple([name for name in firing.taken if name not in values])
     if absent:
         result.incomplete.update(dict.fromkeys(firing.made, absent))
         result.stranded.update({name: firing.made for name in firing.taken if name in values})
@@ -261,7 +300,7 @@ def _fire(result: Translation, firing: Firing, values: Mapping[str, Expr], *, ba
     op = firing.rule.op
     try:
         turn = op.backward if back else op.forward
-        made = turn(tuple(values[name] for name in firing.taken), len(firing.made))
+        made = turn(tuple([values[name] for name in firing.taken]), len(firing.made))
     except ShapeError as error:
         result.misshapen.update(dict.fromkeys(firing.taken, str(error)))
         return
@@ -272,11 +311,8 @@ def _fire(result: Translation, firing: Firing, values: Mapping[str, Expr], *, ba
     result.fired.append(firing)
 
 
-_template = cache(Template)  # tables repeat themselves; each text is read, and its pattern compiled, once
-
-
 def _templates(texts: str | Iterable[str]) -> tuple[Template, ...]:
-    return tuple(map(_template, [texts] if isinstance(texts, str) else texts))
+    return tuple(map(parse_template, [texts] if isinstance(texts, str) else texts))
 
 
 def rename(source: str, target: str, op: Op = identity) -> Rule:
@@ -311,9 +347,9 @@ def compute(sources: Iterable[str], targets: Iterable[str], op: Op) -> Rule:
 
 def drop(source: str, reason: str) -> Drop:
     """A tensor that no backbone has, and why."""
-    return Drop(_template(source), reason)
+    return Drop(parse_template(source), reason)
 
 
 def same_as(source: str, other: str) -> Drop:
     """A second name of the dialect's tensor `other`: proved equal to it, then dropped."""
-    return Drop(_template(source), f"second name of {other}", _template(other))
+    return Drop(parse_template(source), f"second name of {other}", parse_template(other))

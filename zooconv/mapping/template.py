@@ -16,14 +16,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from itertools import pairwise
+from itertools import pairwise, product
 
 Bindings = Mapping[str, int | str]
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _AFFINE = re.compile(r"(?:([1-9][0-9]*)\*)?([A-Za-z]\w*)([+-][0-9]+)?")
 _CHOICE = re.compile(r"([A-Za-z]\w*):([\w.]+(?:\|[\w.]+)*)")
+_NO_DIGITS = dict.fromkeys(map(ord, "0123456789"))
 _SHORT = {"wb": "wb:weight|bias", "bn": "bn:weight|bias|running_mean|running_var"}
+
+
+def form(name: str) -> str:
+    """A name without its digits. A file of any size has few forms, and most rules are for none of them."""
+    return name.translate(_NO_DIGITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,11 @@ class Integer:
     shift: int = 0
 
     pattern = "(0|[1-9][0-9]*)"
+    words = ("",)  # of a form, which has no digits
+
+    @property
+    def as_is(self) -> bool:
+        return (self.scale, self.shift) == (1, 0)
 
     def read(self, text: str) -> int | None:
         value, rest = divmod(int(text) - self.shift, self.scale)
@@ -51,6 +62,8 @@ class Choice:
 
     name: str
     words: tuple[str, ...]
+
+    as_is = True
 
     @property
     def pattern(self) -> str:
@@ -101,19 +114,54 @@ class Template:
     def _regex(self) -> re.Pattern[str]:
         return re.compile(self.pattern, re.ASCII)
 
-    def match(self, name: str) -> dict[str, int | str] | None:
-        """The bindings under which this template is `name`, or None."""
-        return self._read(self._regex.fullmatch(name))
+    @cached_property
+    def forms(self) -> frozenset[str]:
+        """Every form that its names have."""
+        spelled = ((part,) if isinstance(part, str) else part.words for part in self.parts)
+        return frozenset(form("".join(words)) for words in product(*spelled))
 
-    def begins(self, name: str) -> tuple[dict[str, int | str], str] | None:
+    @cached_property
+    def _readers(self) -> tuple[tuple[str, type[int | str]], ...] | None:
+        """How fields are read that bind each a variable of its own, to what stands there: most templates' do."""
+        if len(self.variables) < len(self.fields) or not all(part.as_is for part in self.fields):
+            return None
+        return tuple((part.name, int if isinstance(part, Integer) else str) for part in self.fields)
+
+    @cached_property
+    def _format(self) -> str | None:
+        """The name as a format, if its numbers stand there as they are bound."""
+        if not all(part.as_is for part in self.fields):
+            return None
+        return "".join(part.replace("%", "%%") if isinstance(part, str) else f"%({part.name})s" for part in self.parts)
+
+    @cached_property
+    def _words(self) -> tuple[tuple[str, frozenset[str]], ...]:
+        return tuple((part.name, frozenset(part.words)) for part in self.fields if isinstance(part, Choice))
+
+    @cached_property
+    def _finite(self) -> dict[str, Bindings] | None:
+        """All names of a template without numbers, with their bindings: there may be thousands, one for each tensor."""
+        if any(isinstance(part, Integer) for part in self.fields):
+            return None
+        names = [part.name for part in self.fields]
+        read = (dict(zip(names, words, strict=True)) for words in product(*(part.words for part in self.fields)))
+        return {name: bindings for bindings in read if (name := self.render(bindings)) is not None}
+
+    def match(self, name: str) -> Bindings | None:
+        """The bindings under which this template is `name`, or None."""
+        return self._read(self._regex.fullmatch(name)) if self._finite is None else self._finite.get(name)
+
+    def begins(self, name: str) -> tuple[Bindings, str] | None:
         """The bindings under which `name` begins with this template, and what follows; or None."""
         found = self._regex.match(name)
         bindings = self._read(found)
         return None if found is None or bindings is None else (bindings, name[found.end():])
 
-    def _read(self, found: re.Match[str] | None) -> dict[str, int | str] | None:
+    def _read(self, found: re.Match[str] | None) -> Bindings | None:
         if found is None:
             return None
+        if self._readers is not None:
+            return {name: read(text) for (name, read), text in zip(self._readers, found.groups(), strict=True)}
         bindings: dict[str, int | str] = {}
         for part, text in zip(self.fields, found.groups(), strict=True):
             value = part.read(text)
@@ -122,12 +170,20 @@ class Template:
         return bindings
 
     def render(self, bindings: Bindings) -> str | None:
-        """The name under these bindings, or None where it would have a negative index or an unknown word."""
+        """The name under these bindings, of words and numbers >= 0, or None where an index of it would be negative, or
+        a word unknown.
+        """
+        if self._format is not None:
+            unknown = [name for name, words in self._words if bindings[name] not in words]
+            return None if unknown else self._format % bindings
         pieces = [part if isinstance(part, str) else part.write(bindings[part.name]) for part in self.parts]
         return None if None in pieces else "".join(p for p in pieces if p is not None)
 
     def __str__(self) -> str:
         return self.text
+
+
+parse_template = cache(Template)  # tables repeat themselves; each text is read, and its pattern compiled, once
 
 
 @cache

@@ -15,7 +15,7 @@ import random
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,17 +155,18 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = [m for m in known if m.size <= (asked.largest or math.inf) * 1e6 and not (asked.new and m.key in old.rows)]
     every = asked.what or asked.all or asked.largest is not None
     found: list[Proved] = []
-    walked: list[Family[Any]] = []
-    try:
-        for one in _every(wanted, asked.mutants, asked.jobs) if every else _smallest(wanted, asked.mutants):
-            found.append(one)
-            print(one.text, flush=True)
-        about = {word.split("/")[0] for word in asked.what}
-        walked += [f for f in families() if not f.members and (not about or f.name in about)]
-    finally:  # what was found before an interruption is no less true
+    order = [m.key for m in _members()] if asked.write else []
+
+    def save(walked: Iterable[Family[Any]] = ()) -> None:
         if asked.write:
-            order = [m.key for m in _members()]
             write_text(asked.write, old.told((one.row for one in found if one.row), walked, order).text)
+
+    for one in _every(wanted, asked.mutants, asked.jobs) if every else _smallest(wanted, asked.mutants):
+        found.append(one)
+        print(one.text, flush=True)
+        save()  # what was found before a run ends, in whatever way, is no less true
+    about = {word.split("/")[0] for word in asked.what}
+    save(f for f in families() if not f.members and (not about or f.name in about))
     return 1 if any(one.failed for one in found) else 0
 
 
