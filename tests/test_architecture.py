@@ -15,7 +15,7 @@ HOUSE = ROOT / "zooconv"
 FLOORS = [
     {"cli", "__main__", "testing", "scaffold"},
     {"card", "detectron2"},
-    {"cache"},
+    {"artifacts"},
     {"subject", "diff"},
     {"batch"},
     {"pipeline", "parity", "doctor", "repair"},
