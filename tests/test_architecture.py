@@ -15,11 +15,11 @@ HOUSE = ROOT / "zooconv"
 FLOORS = [
     {"cli", "__main__", "testing", "scaffold"},
     {"card", "detectron2"},
-    {"cache"},
+    {"artifacts"},
     {"subject", "diff"},
     {"batch"},
     {"pipeline", "parity", "doctor", "repair"},
-    {"conversion", "inspection", "verify", "report", "page", "provenance", "registries"},
+    {"conversion", "inspection", "verify", "report", "page", "provenance"},
     {"names", "address", "zoo", "plugins", "reference", "hookspecs", "hub", "sources", "partial", "recognise",
      "original", "execute", "audit", "canonical", "certificate", "check", "load_check", "lock", "place", "registry",
      "journal", "engine", "reread", "d2config", "modules", "upstream"},

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zooconv.mapping.dialect import Dialect
 from zooconv.mapping.forms import Forms
-from zooconv.mapping.rules import Dialect, drop, rename
+from zooconv.mapping.rules import drop, rename
 from zooconv.mapping.template import Template, form
 
 TEXTS = ["stages.{s}.blocks.{b}.fc1.{wb}", "stages.{s}.{b}.fc{n}.{wb}", "layer{s+1}.{b}.conv{n}.weight", "norm.{wb}",

@@ -22,9 +22,9 @@ from zooconv.hub import Hub
 from zooconv.names import resolve
 from zooconv.options import Options
 from zooconv.pipeline import looking_ahead
-from zooconv.registries.check import check
-from zooconv.registries.export import export
 from zooconv.registry import Registry
+from zooconv.registry.check import check
+from zooconv.registry.export import export
 from zooconv.sources.cache import kept
 from zooconv.subject import subjects
 from zooconv.testing.checkpoints import random_array, random_weights, save_pth, save_safetensors, spelled

@@ -12,9 +12,9 @@ from support import ROOT
 from test_registry import put, record
 
 from zooconv import UsageError, convert
-from zooconv.registries.check import check
-from zooconv.registries.export import COLUMNS, export
 from zooconv.registry import Check, Registry
+from zooconv.registry.check import check
+from zooconv.registry.export import COLUMNS, export
 
 # To ECMA-262, whose patterns a schema has, $ is the end of a text; to Python's re, also before a last newline.
 TEXT = (ROOT / "docs" / "registry.schema.json").read_text().replace('$"', '\\\\Z"').replace("$)", "\\\\Z)")

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from test_registry import RECORD, put, record
 
 from zooconv import CheckFailed, UsageError
-from zooconv.registries.driver import install, merge_files, uninstall
-from zooconv.registries.merge import three_way, union
 from zooconv.registry import Check, Registry
+from zooconv.registry.driver import install, merge_files, uninstall
+from zooconv.registry.merge import three_way, union
 
 HERE = Path("/registries/here")
 

@@ -52,7 +52,7 @@ def paths(cache, hub, hub_client, monkeypatch):
     """A path manager that knows zoo://, of this hub. Torch's look at each file is left to the tests of processes."""
     from zooconv.detectron2 import register
 
-    monkeypatch.setattr("zooconv.cache.run", lambda source, options, hub: run(
+    monkeypatch.setattr("zooconv.artifacts.run", lambda source, options, hub: run(
         source, replace(options, load_check=False), hub=hub))
     manager = PathManager()
     register(manager, hub=hub_client)
@@ -161,7 +161,7 @@ def test_one_message_says_what_is_wrong_and_what_to_do(paths, cache, address, wo
 
 def test_a_type_error_does_not_make_iopath_ask_twice(paths, monkeypatch):
     calls = []
-    monkeypatch.setattr("zooconv.cache.artifact", lambda *a, **k: calls.append(a) or len(None))
+    monkeypatch.setattr("zooconv.artifacts.artifact", lambda *a, **k: calls.append(a) or len(None))
     with pytest.raises(RuntimeError):
         paths.get_local_path(ADDRESS)
     assert len(calls) == 1
@@ -274,7 +274,7 @@ print(g_pathmgr.get_local_path(sys.argv[1]))
 
 # Ranks as a launcher makes them. They are forked from one that has imported all, so that they truly start at once.
 RANKS = """
-import os, sys, logging, zooconv.cache, zooconv.detectron2, huggingface_hub.file_download
+import os, sys, logging, zooconv.artifacts, zooconv.detectron2, huggingface_hub.file_download
 from iopath.common.file_io import g_pathmgr
 logging.basicConfig(level=logging.INFO, stream=sys.stderr)
 def rank():

@@ -25,8 +25,9 @@ _HOME = {
     "zooconv.mapping.flat": ["Flat"],
     "zooconv.mapping.lazy": ["Call", "LazyBackbone", "Named"],
     "zooconv.mapping.requires": ["Pitfall", "Requires"],
-    "zooconv.mapping.rules": ["Dialect", "Drop", "Files", "Rule", "compute", "drop", "keep", "merge", "rename",
-                              "same_as", "split", "together"],
+    "zooconv.mapping.dialect": ["Dialect", "Files"],
+    "zooconv.mapping.rules": ["Drop", "Rule", "compute", "drop", "keep", "merge", "rename", "same_as", "split",
+                              "together"],
     "zooconv.mapping.ops": ["Op", "around_zeros", "cat", "chain", "constants", "cut", "flatten", "grid", "group_order",
                             "identity", "linear", "permute", "reshape", "square", "transpose", "unfold_order"],
     "zooconv.checkpoint.open": ["open_checkpoint"],
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
     from zooconv.mapping.change import resample as resample
     from zooconv.mapping.change import resample_grid as resample_grid
     from zooconv.mapping.change import turn_colours as turn_colours
+    from zooconv.mapping.dialect import Dialect as Dialect
+    from zooconv.mapping.dialect import Files as Files
     from zooconv.mapping.family import Derived as Derived
     from zooconv.mapping.family import Family as Family
     from zooconv.mapping.family import Fresh as Fresh
@@ -87,9 +90,7 @@ if TYPE_CHECKING:
     from zooconv.mapping.ops import unfold_order as unfold_order
     from zooconv.mapping.requires import Pitfall as Pitfall
     from zooconv.mapping.requires import Requires as Requires
-    from zooconv.mapping.rules import Dialect as Dialect
     from zooconv.mapping.rules import Drop as Drop
-    from zooconv.mapping.rules import Files as Files
     from zooconv.mapping.rules import Rule as Rule
     from zooconv.mapping.rules import compute as compute
     from zooconv.mapping.rules import drop as drop

@@ -24,7 +24,7 @@ two files and the certificate are enough to check it, without the rules that led
 Of a source that was fetched in part (`"verified": "partial"`), the tensors that were left behind have no `sha256`, and
 the whole has no `tree`.
 
-Tensors that came from an original stand among the sources under marked names (`zooconv.mapping.original`); `filled` has
+Tensors that came from an original stand among the sources under marked names (`zooconv.mapping.like`); `filled` has
 its digests.
 """
 

@@ -15,20 +15,14 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from zooconv.address import SCHEME, parse
 from zooconv.digest import digest_in
 from zooconv.errors import UsageError
+from zooconv.zoo import HUB, PART, Model, Zoo
 
-if TYPE_CHECKING:
-    from zooconv.zoo import Model, Zoo
-
-# Owner and repository as the hub allows them: https://huggingface.co/docs/hub/repositories-settings
-_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
-_HUB = re.compile(rf"({_PART}/{_PART})(?:@([^:@\s]+))?(?::([^:@\s]+))?", re.ASCII)
-# A page that a browser shows of it.
-_PAGE = re.compile(rf"https://huggingface\.co/({_PART}/{_PART})/?(?:(?:tree|blob|resolve)/([^/?#]+)(?:/([^?#]+))?)?",
+# A page that a browser shows of a repository.
+_PAGE = re.compile(rf"https://huggingface\.co/({PART}/{PART})/?(?:(?:tree|blob|resolve)/([^/?#]+)(?:/([^?#]+))?)?",
                    re.ASCII)
 # What a hub repository is searched for, in this order: the format that cannot hold code comes first.
 FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -102,7 +96,7 @@ def resolve(text: str, zoo: Zoo) -> Source:
         return local(text)
     if reason := zoo.refusal(text):
         raise UsageError(f"{text} is refused: {reason}", next="zooconv list  (shows what has)")
-    if hub := _HUB.fullmatch(text):
+    if hub := HUB.fullmatch(text):
         repo, revision, file = hub.groups()
         model = zoo.find(repo) if revision in (None, "main") and file is None else None
         name = model.name if model else artifact_name(Path(file).stem if file else repo.split("/")[1])
@@ -133,15 +127,10 @@ def _source_of(model: Model, revision: str) -> HubSource | UrlSource:
 def _mirror(text: str, model: Model) -> HubSource | UrlSource:
     if text.startswith("https://"):
         return UrlSource(text, model.promised, model.name, model)
-    hub = _HUB.fullmatch(text)
+    hub = HUB.fullmatch(text)
     assert hub is not None  # the zoo has looked at it
     repo, revision, file = hub.groups()
     return HubSource(repo, revision or "main", (file,) if file else FILES, model.name, model, model.promised)
-
-
-def is_place(text: str) -> bool:
-    """Is this where a mirror can be: an https address, or a repository?"""
-    return text.startswith("https://") or bool(_HUB.fullmatch(text))
 
 
 def _address(text: str, zoo: Zoo) -> UrlSource:

@@ -11,7 +11,7 @@ from zooconv.checkpoint.open import Checkpoint
 from zooconv.digest import FileDigest
 from zooconv.errors import UsageError
 from zooconv.mapping.family import Family, Layout
-from zooconv.mapping.original import MARK, Like, original
+from zooconv.mapping.like import MARK, Like, original
 
 if TYPE_CHECKING:
     from zooconv.hub import Fetched

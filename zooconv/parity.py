@@ -22,11 +22,11 @@ from zooconv.errors import CheckFailed, UsageError
 from zooconv.mapping.arithmetic import holds
 from zooconv.mapping.cast import casts, dtype_of
 from zooconv.mapping.change import Change, in_turn
+from zooconv.mapping.dialect import Dialect
 from zooconv.mapping.expr import Expr, Leaf
 from zooconv.mapping.family import Family, config_text
 from zooconv.mapping.fit import Fit
 from zooconv.mapping.plan import chosen_changes
-from zooconv.mapping.rules import Dialect
 from zooconv.modules import Weights, fill, need_memory, threads_for, unseen, weights, without_values
 from zooconv.tensor import DTYPES, LazyTensor
 from zooconv.upstream import Upstream, code, import_package, package_version, upstream

@@ -23,7 +23,7 @@ from zooconv.load_check import Loader, loading
 from zooconv.lock import pin
 from zooconv.mapping.family import Layout
 from zooconv.mapping.fit import Fit
-from zooconv.mapping.original import Like
+from zooconv.mapping.like import Like
 from zooconv.mapping.plan import Plan, make_plan
 from zooconv.mapping.portable import portable_plan
 from zooconv.names import LocalSource, Source, local, resolve

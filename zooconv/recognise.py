@@ -12,10 +12,10 @@ from itertools import chain
 from typing import Any
 
 from zooconv.errors import CheckFailed, UsageError
+from zooconv.mapping.dialect import Dialect
 from zooconv.mapping.family import Family, Layout, config_text
 from zooconv.mapping.fit import Fit, explained, fit
 from zooconv.mapping.forms import Forms
-from zooconv.mapping.rules import Dialect
 from zooconv.mapping.template import parse_template
 from zooconv.plugins import all_layouts
 from zooconv.tensor import TensorSpec

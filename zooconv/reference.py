@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from zooconv.mapping.dialect import AsItIs, Dialect
 from zooconv.mapping.family import Family, Layout, config_facts
 from zooconv.mapping.requires import Requires
-from zooconv.mapping.rules import AsItIs, Dialect
 
 FPN, PYRAMID = "ZooFPN", "ZooSimpleFeaturePyramid"
 MOUNTS = {"zooconv": "backbone.", "zooconv-fpn": "backbone.bottom_up.", "zooconv-vitdet": "backbone.net."}

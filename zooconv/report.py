@@ -11,7 +11,7 @@ from typing import Any
 
 from zooconv.d2config.text import FORMS
 from zooconv.mapping.family import config_text
-from zooconv.mapping.original import MARK
+from zooconv.mapping.like import MARK
 from zooconv.output import facts, megabytes, some
 from zooconv.words import ENGLISH, Words
 

@@ -54,8 +54,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zooconv.digest import digest_in
-from zooconv.names import is_place
 from zooconv.plugins import families, folders, layouts_for
+
+# Owner and repository as the hub allows them: https://huggingface.co/docs/hub/repositories-settings
+PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?"
+HUB = re.compile(rf"({PART}/{PART})(?:@([^:@\s]+))?(?::([^:@\s]+))?", re.ASCII)
 
 
 class Known(NamedTuple):
@@ -63,6 +66,11 @@ class Known(NamedTuple):
 
     family: str
     variant: str
+
+
+def is_place(text: str) -> bool:
+    """Is this where a mirror can be: an https address, or a repository?"""
+    return text.startswith("https://") or bool(HUB.fullmatch(text))
 
 
 @dataclass(frozen=True, slots=True)

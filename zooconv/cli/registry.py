@@ -26,8 +26,8 @@ def merge(out: Output, files: Annotated[list[Path], typer.Argument(help="Registr
           = None) -> None:
     """Unite registries, artifact by artifact. Exits with 1 where two record one name differently."""
     from zooconv.errors import UsageError
-    from zooconv.registries.merge import union
     from zooconv.registry import Registry, update
+    from zooconv.registry.merge import union
 
     for path in files:
         open_registry(path)
@@ -58,7 +58,7 @@ def check(out: Output, file: Annotated[Path | None, typer.Argument(metavar="FILE
           ) -> None:
     """Check a registry's text, its schema and its files' sizes. Exits with 1 if something is wrong."""
     from zooconv import settings
-    from zooconv.registries import check as room
+    from zooconv.registry import check as room
 
     path = file or settings.registry_path() or Path("registry.json")
     if fix:
@@ -78,8 +78,8 @@ def export(out: Output, format_: Annotated[Literal["csv", "md"], typer.Option("-
            output: Written = None, registry: RegistryFile = None) -> None:
     """Print a registry as a table: an artifact a row."""
     from zooconv.atomic import write_text
-    from zooconv.registries.export import export as exported
-    from zooconv.registries.export import rows
+    from zooconv.registry.export import export as exported
+    from zooconv.registry.export import rows
 
     book = open_registry(registry)
     text = exported(book, format_)
@@ -95,7 +95,7 @@ def install_merge_driver(out: Output, registry: RegistryFile = None, uninstall: 
         "--uninstall", help="Take it out again.")] = False) -> None:
     """Have git merge the registry artifact by artifact: in this clone's config, and in .gitattributes."""
     from zooconv import settings
-    from zooconv.registries import driver
+    from zooconv.registry import driver
 
     path = registry or settings.registry_path() or Path("registry.json")
     done = driver.uninstall(path) if uninstall else driver.install(path)
@@ -109,7 +109,7 @@ def merge_driver(out: Output, base: Annotated[Path, typer.Argument(help="The anc
                  theirs: Annotated[Path, typer.Argument(help="The other side (%B).")]) -> None:
     """What git calls; see install-merge-driver. Exits with 1 where both sides changed a record differently."""
     from zooconv.errors import CheckFailed
-    from zooconv.registries.driver import merge_files
+    from zooconv.registry.driver import merge_files
 
     conflicts = merge_files(base, ours, theirs)
     if conflicts:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ZooHandler(PathHandler):  # type: ignore[misc]  # iopath has no types
-    """Addresses `zoo://NAME[@LAYOUT][,option…]` as files: see `zooconv.address`, and `zooconv.cache` for where.
+    """Addresses `zoo://NAME[@LAYOUT][,option…]` as files: see `zooconv.address`, and `zooconv.artifacts` for where.
 
     They come from `hub`, by default the public one.
     """
@@ -32,7 +32,7 @@ class ZooHandler(PathHandler):  # type: ignore[misc]  # iopath has no types
 
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
         self._check_kwargs(kwargs)
-        from zooconv.cache import artifact
+        from zooconv.artifacts import artifact
 
         try:
             return str(artifact(parse(without_query(path)), force=force, hub=self._hub))

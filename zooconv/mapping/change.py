@@ -25,9 +25,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zooconv.mapping import expr
+from zooconv.mapping.dialect import Dialect
 from zooconv.mapping.expr import Expr, ShapeError
 from zooconv.mapping.ops import Exprs, Op, group_order
-from zooconv.mapping.rules import Dialect, Rule, Translation, rename
+from zooconv.mapping.rules import Rule, rename
+from zooconv.mapping.translate import Translation
 
 ROUNDED = 5e-6  # what rounding new values to float32 may cost at the outputs, relative, measured in float64
 

@@ -9,10 +9,11 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from zooconv.mapping.change import Change, in_turn
+from zooconv.mapping.dialect import Dialect, Files
 from zooconv.mapping.expr import Computed, Expr, Fill, fill
 from zooconv.mapping.forms import Forms
 from zooconv.mapping.requires import Requires
-from zooconv.mapping.rules import Dialect, Drop, Files, Rule
+from zooconv.mapping.rules import Drop, Rule
 from zooconv.mapping.template import parse_template
 from zooconv.tensor import Shape, TensorSpec
 

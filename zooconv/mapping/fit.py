@@ -14,9 +14,10 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from zooconv.mapping.cast import in_dtype
+from zooconv.mapping.dialect import Dialect
 from zooconv.mapping.expr import Computed, Expr, Leaf, reshape, stream
 from zooconv.mapping.family import Family, Layout, Shapes
-from zooconv.mapping.rules import Dialect, Firing, Translation
+from zooconv.mapping.translate import Firing, Translation
 from zooconv.tensor import DTYPES, TensorSpec, shape_text
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from zooconv.mapping.rules import Dialect
+from zooconv.mapping.dialect import Dialect
 from zooconv.mapping.template import Bindings, Template, form
 
 

@@ -24,8 +24,9 @@ from zooconv.mapping.change import Change, Changed
 from zooconv.mapping.expr import Expr, Fill, Leaf, cast, in_place, leaves
 from zooconv.mapping.family import Family, Layout, config_facts
 from zooconv.mapping.fit import Fit, Problem
-from zooconv.mapping.original import MARK, Given, Like
-from zooconv.mapping.rules import Drop, Translation
+from zooconv.mapping.like import MARK, Given, Like
+from zooconv.mapping.rules import Drop
+from zooconv.mapping.translate import Translation
 from zooconv.tensor import DTYPES, TensorSpec
 
 
@@ -46,7 +47,7 @@ class Moves:
     Some dropped tensors go on a condition, which is checked when they are read: those of `same_as` have the bytes of
     the tensor named there, those of `known` have this value: a start value, or one that follows from the config.
 
-    `filled` are the tensors that come from an original (by marked names, see `zooconv.mapping.original`), with the
+    `filled` are the tensors that come from an original (by marked names, see `zooconv.mapping.like`), with the
     reason.
     """
 

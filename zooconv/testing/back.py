@@ -9,8 +9,9 @@ from typing import Any
 
 from zooconv.conversion import Conversion
 from zooconv.errors import CheckFailed
+from zooconv.mapping.dialect import Dialect
 from zooconv.mapping.family import Family, Layout
-from zooconv.mapping.rules import Dialect, Drop
+from zooconv.mapping.rules import Drop
 from zooconv.mapping.template import Choice, Template
 from zooconv.names import local
 from zooconv.options import Options

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from zooconv.mapping.dialect import Dialect
 from zooconv.mapping.expr import Leaf, evaluate
 from zooconv.mapping.family import Family
-from zooconv.mapping.rules import Dialect
 from zooconv.tensor import DTYPES, Shape, TensorSpec
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -27,10 +27,11 @@ from typing import Any
 
 from zooconv.checkpoint.open import open_checkpoint
 from zooconv.errors import UsageError, ZooError
+from zooconv.mapping.dialect import Dialect
 from zooconv.mapping.expr import Expr, Leaf, stream
 from zooconv.mapping.family import Family, Layout, Shapes
 from zooconv.mapping.fit import fit
-from zooconv.mapping.rules import Dialect, Rule
+from zooconv.mapping.rules import Rule
 from zooconv.modules import without_values
 from zooconv.names import local
 from zooconv.options import Options

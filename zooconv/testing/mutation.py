@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zooconv.errors import CheckFailed
+from zooconv.mapping.dialect import Dialect
 from zooconv.mapping.expr import Leaf, evaluate
 from zooconv.mapping.family import Family
 from zooconv.mapping.fit import Fit, fit
 from zooconv.mapping.ops import identity
-from zooconv.mapping.rules import Dialect, Rule
+from zooconv.mapping.rules import Rule
 from zooconv.parity import Expected, compare
 from zooconv.tensor import TensorSpec
 from zooconv.testing.checkpoints import Array, Arrays, dtype_of, spelled

@@ -28,9 +28,9 @@ from zooconv.certificate import check_certificate
 from zooconv.checkpoint.open import open_checkpoint
 from zooconv.engine import Crew
 from zooconv.errors import CheckFailed, UsageError
+from zooconv.mapping.dialect import Dialect
 from zooconv.mapping.expr import Leaf
 from zooconv.mapping.family import Family, config_text
-from zooconv.mapping.rules import Dialect
 from zooconv.modules import OVERHEAD, SMALL, without_values
 from zooconv.modules import weights as weights_of
 from zooconv.names import local

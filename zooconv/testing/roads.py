@@ -11,8 +11,8 @@ from typing import Any, Literal
 from zooconv.certificate import check_certificate
 from zooconv.checkpoint.open import open_checkpoint
 from zooconv.errors import CheckFailed
+from zooconv.mapping.dialect import Dialect
 from zooconv.mapping.family import Family
-from zooconv.mapping.rules import Dialect
 from zooconv.names import local
 from zooconv.options import Options
 from zooconv.pipeline import run

@@ -17,11 +17,11 @@ from typing import Any
 
 from zooconv.errors import CheckFailed
 from zooconv.mapping.change import in_turn
+from zooconv.mapping.dialect import Dialect
 from zooconv.mapping.expr import Expr, Leaf, leaves
 from zooconv.mapping.family import Family, config_text
 from zooconv.mapping.fit import Fit, explained, fit
 from zooconv.mapping.forms import Forms
-from zooconv.mapping.rules import Dialect
 from zooconv.output import some
 from zooconv.tensor import TensorSpec
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zooconv.errors import UsageError
-from zooconv.registry import Record, Registry, update
+from zooconv.registry.file import Registry, update
+from zooconv.registry.record import Record
 
 
 class Fault(NamedTuple):

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from zooconv.atomic import write_text
 from zooconv.errors import UsageError
-from zooconv.registries.merge import Conflict, Records, three_way
-from zooconv.registry import Registry, framed, line
+from zooconv.registry.file import Registry, framed, line
+from zooconv.registry.merge import Conflict, Records, three_way
 
 DRIVER = "zooconv-registry"
 

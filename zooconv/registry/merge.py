@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from zooconv.errors import CheckFailed, UsageError
-from zooconv.registry import Record, Registry, all_of
+from zooconv.registry.file import Registry
+from zooconv.registry.record import Record, all_of
 
 Prefer = Literal["first", "last"]
 Records = Mapping[str, Record]

@@ -7,7 +7,8 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from zooconv.registry import Record, Registry, SourceRecord
+from zooconv.registry.file import Registry
+from zooconv.registry.record import Record, SourceRecord
 
 Format = Literal["csv", "md"]
 COLUMNS = ("name", "layout", "source", "licence", "size", "sha256", "checks")

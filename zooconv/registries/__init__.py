@@ -1,1 +1,0 @@
-"""Whole registries: merged, checked, exported, and known to git."""
