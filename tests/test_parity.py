@@ -18,7 +18,7 @@ from zooconv.modules import fill, unseen, without_values
 from zooconv.parity import EXACT, parity
 from zooconv.registry import Registry
 from zooconv.subject import subjects
-from zooconv.testing.checkpoints import lively_weights, save_pth, save_safetensors, spelled
+from zooconv.testing.checkpoints import lively_weights, lively_weights_on_disk, save_pth, save_safetensors, spelled
 from zooconv.testing.prove import prove
 from zooconv.upstream import code, import_package
 
@@ -299,6 +299,14 @@ def test_whole_numbers_that_are_not_given_stay_as_they_were_built():
 
 def nothing(name):
     return None
+
+
+def test_lively_weights_are_the_same_on_disk(work):
+    here, there = lively_weights(FAMILY, SMALL), lively_weights_on_disk(FAMILY, SMALL, work / "weights")
+    assert here.keys() == there.keys()
+    for name, array in here.items():
+        mapped = there[name]
+        assert (array.dtype, array.shape, array.tobytes()) == (mapped.dtype, mapped.shape, mapped.tobytes()), name
 
 
 @pytest.mark.parametrize("variant", ["tiny", "xlarge"])

@@ -59,8 +59,11 @@ class Translation:
     misshapen: dict[str, str] = field(default_factory=dict)
 
 
-def translate(rules: ByForm, tensors: Mapping[str, Expr], numbering: Numbering, *,
-               back: bool) -> Translation:
+def translate(rules: ByForm, tensors: Mapping[str, Expr], numbering: Numbering, *, back: bool) -> Translation:
+    """Use these rules on tensors of their left side, or of their right side to go `back`. Their order is kept.
+
+    The first rule that matches a name has it. `numbering` is how the left side's names are numbered in files.
+    """
     result = Translation()
     gathered: dict[tuple[int, Names], tuple[Rule, Names, dict[str, Expr]]] = {}
     for name, value in tensors.items():
@@ -97,6 +100,7 @@ def _sides(rule: Rule, name: str, numbering: Numbering, *, back: bool) -> tuple[
 
 
 def fire(result: Translation, firing: Firing, values: Mapping[str, Expr], *, back: bool) -> None:
+    """Add to `result` what a rule makes of these values, or why it makes nothing of them."""
     absent = tuple([name for name in firing.taken if name not in values])
     if absent:
         result.incomplete.update(dict.fromkeys(firing.made, absent))

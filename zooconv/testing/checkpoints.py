@@ -45,8 +45,18 @@ def lively_weights(family: Family[Any], config: Any, seed: int = 0) -> Arrays:
     Matrices keep the size of what passes through them; scales, variances and norms' weights lie near 1, where a layer
     scale of 1e-6 would hide its whole block; biases and means are small, and none is zero.
     """
-    return {spec.name: _whole(spec, seed) if not DTYPES[spec.dtype].floating
-            else _lively(spec.name, spec.shape, seed) for spec in family.tensors(config)}
+    return {spec.name: _lively(spec, seed) for spec in family.tensors(config)}
+
+
+def lively_weights_on_disk(family: Family[Any], config: Any, path: Path, seed: int = 0) -> Arrays:
+    """The same, mapped from a file that is written for them, one after the other: none has to stay in memory."""
+    sizes: dict[str, int] = {}
+    specs = list(family.tensors(config))
+    with path.open("wb") as file:
+        for spec in specs:
+            sizes[spec.name] = file.tell()
+            file.write(_lively(spec, seed).tobytes())
+    return {spec.name: np.memmap(path, DTYPES[spec.dtype].torch, "r", sizes[spec.name], spec.shape) for spec in specs}
 
 
 def _whole(spec: TensorSpec, seed: int) -> Array:
@@ -54,7 +64,10 @@ def _whole(spec: TensorSpec, seed: int) -> Array:
     return np.asarray(numbers, getattr(np, DTYPES[spec.dtype].torch.replace("bool", "bool_")))
 
 
-def _lively(name: str, shape: Shape, seed: int) -> Array:
+def _lively(spec: TensorSpec, seed: int) -> Array:
+    if not DTYPES[spec.dtype].floating:
+        return _whole(spec, seed)
+    name, shape = spec.name, spec.shape
     noise = random_array(name, shape, seed)
     if len([size for size in shape if size > 1]) >= 2:
         return noise * np.float32(math.sqrt(3 * shape[0] / math.prod(shape)))

@@ -139,7 +139,8 @@ def _fits(mutated: Arrays, ours: Fit, mount: str | None) -> bool:
 
 def _touched(mutated: Arrays, weights: Arrays) -> list[str]:
     """The tensors that a mutant changed."""
-    return [name for name in {**weights, **mutated} if name not in weights or name not in mutated
+    others = [name for name in {**weights, **mutated} if mutated.get(name) is not weights.get(name)]
+    return [name for name in others if name not in weights or name not in mutated
             or mutated[name].shape != weights[name].shape or mutated[name].tobytes() != weights[name].tobytes()]
 
 

@@ -42,7 +42,7 @@ from zooconv.plugins import families
 from zooconv.recognise import recognise
 from zooconv.subject import read_layout
 from zooconv.tensor import TensorSpec
-from zooconv.testing.checkpoints import lively_weights, save_safetensors, spelled
+from zooconv.testing.checkpoints import lively_weights_on_disk, save_safetensors, spelled
 from zooconv.testing.mutation import Score, mutants, score
 from zooconv.testing.proofs import Key, Row, read_page
 from zooconv.upstream import import_package, installed, upstream
@@ -56,7 +56,7 @@ def prove(family: Family[Any], config: Any, against: str, folder: Path, *,
     chosen at random. Everything is written below `folder`. Raises ZooError, as `spelling` where nothing can be proved.
     """
     dialect = spelling(family, config, against)
-    weights = lively_weights(family, config)
+    weights = lively_weights_on_disk(family, config, folder / "weights")
     path = save_safetensors(folder / "source.safetensors", spelled(dialect, weights))
     done = run(local(path), Options(output=folder / "artifact.pth", load_check=False, report=False, force=True,
                                     layout=family.layouts[0].name, registry=folder / "registry.json"))
@@ -208,8 +208,8 @@ def _every(wanted: list[Member], most: int, jobs: int) -> Iterator[Proved]:
 
 
 def _memory(member: Member) -> int:
-    """The bytes that a proof takes: the weights, their two files, and two modules in float64."""
-    return 28 * member.size + OVERHEAD
+    """The bytes that a proof takes: the weights in a file's form, or a module in float64, and what it keeps."""
+    return 16 * member.size + OVERHEAD
 
 
 def _named(key: Key, most: int) -> Proved:
