@@ -18,6 +18,7 @@ from zooconv_zoo.dinov3.family import DINOv3Config
 from zooconv_zoo.mvit.family import MViTConfig
 from zooconv_zoo.regnet.family import RegNetConfig
 from zooconv_zoo.swin.family import SwinConfig
+from zooconv_zoo.timm.architectures import by_name
 
 from zooconv import CheckFailed, UsageError, convert
 from zooconv.d2config.goal import wanted_for
@@ -27,6 +28,7 @@ from zooconv.mapping.change import in_turn
 from zooconv.mapping.lazy import Call, Named
 from zooconv.plugins import chosen_layout, families, family
 from zooconv.testing.checkpoints import random_weights, save_safetensors, spelled
+from zooconv.upstream import import_package
 
 DECLARED = json.loads((DATA / "declared_configs.json").read_text())
 FAMILIES = [f for f in families() if f.name not in ("vgg", "toy")]
@@ -119,10 +121,10 @@ def test_every_config_is_read_as_what_it_is_meant_to_say(known, project, lazily)
             made = lazily(text)
             assert (made.train.init_checkpoint, made.model.pixel_mean, made.model.pixel_std) == (
                 "weights/x.pth", one.keys["MODEL"]["PIXEL_MEAN"], one.keys["MODEL"]["PIXEL_STD"])
-            node = made.model
-            for part in one.layout.mount.strip(".").split("."):
-                node = getattr(node, part)
             called = one.required.lazy(one.config, one.keys["MODEL"])
+            node = made.model
+            for part in (called.at or one.layout.mount.strip(".")).split("."):
+                node = getattr(node, part)
             assert node.name == called.call.target
             assert plain(node.arguments) == plain({**called.call.arguments, **called.free})
 
@@ -217,6 +219,21 @@ def test_a_resnets_stages_have_the_channels_of_its_tensors(lazily):
             if one.config.bottleneck:
                 width = stage.bottleneck_channels
                 assert table[f"res{s}.0.conv2.weight"].shape[:2] == (width, width // stage.num_groups)
+
+
+@pytest.mark.parametrize("model", ["convnext_tiny_22k", "resnet50.a1_in1k", "vit_small_patch16_224.augreg_in1k"])
+def test_detrex_wraps_the_features_of_timm_that_have_a_place_for_every_tensor(model, lazily):
+    timm, one = import_package("timm"), wanted_for(model, "detrex-timm")
+    made = lazily(config_of(one)).model
+    asked = {key: made.backbone.arguments[key] for key in ("model_name", "features_only", "out_indices")}
+    features = timm.create_model(**asked)
+    entry = by_name()[asked["model_name"]]
+    assert {*features.state_dict()} == {entry.renamed(row.name) for row in entry.kept()}
+    taken = {f"p{index}": channels for index, channels, stride in zip(
+        asked["out_indices"], features.feature_info.channels(), features.feature_info.reduction(), strict=True)
+        if stride >= 8}
+    assert made.neck.in_features == [*taken]
+    assert {name: shape.channels for name, shape in made.neck.input_shapes.items()} == taken
 
 
 def test_a_perceptrons_ratio_gives_the_channels_of_the_file():

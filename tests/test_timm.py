@@ -7,6 +7,7 @@ import json
 import random
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -213,6 +214,33 @@ def test_a_model_by_name_becomes_a_layout_of_either_family(work, local_hub, hub_
         wanted = wanted_for("convnext_atto.d2_in1k", layout)
         assert (wanted.family.name, wanted.weights) == (family, f"weights/convnext_atto.d2_in1k_{layout}.pth")
     assert [check_certificate_of(work, name) for name in ("maskdino", "detrex-timm")] == [[], []]
+
+
+def test_a_config_means_the_architecture_that_the_model_is_named_after():
+    """Some of those that hold the same tensors compute something else; the first of them was meant before."""
+    alike = 0
+    for model in zoo().models:
+        variant = next((one.variant for one in model.known if one.family == "timm"), "")
+        if variant and (model.repo or model.url) and len(by_name()[variant].config.architectures) > 1:
+            wanted = wanted_for(model.name, "timm")
+            assert wanted.keys["MODEL"]["ZOOCONV"]["VARIANT"] == variant
+            assert wanted.config == by_name()[variant].config
+            alike += wanted.config.architectures != by_name()[variant].config.architectures
+    assert alike > 100
+
+
+def test_so_does_the_config_of_its_artifact(work, local_hub, hub_client):
+    name = "vit_tiny_patch16_224.augreg_in21k"
+    assert by_name()["vit_tiny_patch16_224"].config.architectures[0] == "deit_tiny_patch16_224"
+    tensors = {n: random_tensor(s) for n, s in whole("vit_tiny_patch16_224").items()}
+    local_hub.add(f"timm/{name}", {"model.safetensors": save_safetensors(work / "x.safetensors", tensors)})
+    done = fetch_convert(name, hub=hub_client, layout="timm", load_check=False)
+    assert "vit_tiny_patch16_224" in Path(f"{done.path}.md").read_text().partition("VARIANT")[2].splitlines()[0]
+    recorded = wanted_for(name, "timm")
+    assert recorded.weights == str(done.path)
+    assert recorded.keys["MODEL"]["ZOOCONV"]["VARIANT"] == "vit_tiny_patch16_224"
+    read = wanted_for(str(done.path), "timm")  # a recorded file is no other than its record
+    assert read.keys == recorded.keys
 
 
 # -- the tables ------------------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def total_line(result: Result) -> str:
     """How many of each, and how long it took."""
     counts = {status: len(result.of(status)) for status in ("converted", "unchanged", "failed")}
     parts = [f"{n} {status}" for status, n in (counts | {"not started": len(result.left)}).items() if n]
-    again = "; go on with --resume" if not result.ok else ""
+    again = "" if result.ok else f"; {'once that is mended, ' if result.of('failed') else ''}go on with --resume"
     return f"{', '.join(parts)} in {result.seconds:,.1f} s{again}"
 
 

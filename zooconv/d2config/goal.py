@@ -9,7 +9,7 @@ from typing import Any
 from zooconv.address import Address
 from zooconv.certificate import certificate_path, read_certificate
 from zooconv.checkpoint.open import open_checkpoint
-from zooconv.d2config.keys import Wanted, dialect_requires, wanted_of
+from zooconv.d2config.keys import Wanted, dialect_requires, meant, wanted_of
 from zooconv.errors import CheckFailed, UsageError, ZooError
 from zooconv.mapping.change import in_turn
 from zooconv.mapping.family import Family, Layout
@@ -88,8 +88,9 @@ def _of_artifact(book: Registry, name: str, project: str | None) -> Wanted:
     if config is None:
         raise CheckFailed(f"{path} is not what layout {record.layout} holds", next=f"zooconv verify {name}")
     turned = any(change.turns_colours for change in chosen_changes(known, config, record.converter.choices))
-    return Wanted(known, layout, project or record.layout, config, str(path), dialect,
-                  model if model and place in (model.repo, model.url) else None, turned)
+    model = model if model and place in (model.repo, model.url) else None
+    config = meant(known, config, model)
+    return Wanted(known, layout, project or record.layout, config, str(path), dialect, model, turned)
 
 
 def _of_model(source: HubSource | UrlSource, model: Model, project: str, choices: Mapping[str, Any]) -> Wanted:

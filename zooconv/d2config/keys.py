@@ -89,8 +89,16 @@ class Wanted:
 
 def wanted_of(plan: Plan, weights: str, model: Model | None = None, project: str = "") -> Wanted:
     """What a config must say for the file that a plan makes. `project` is the layout's name unless said."""
-    return Wanted(plan.family, plan.layout, project or plan.layout.name, plan.config, weights,
+    config = meant(plan.family, plan.config, model)
+    return Wanted(plan.family, plan.layout, project or plan.layout.name, config, weights,
                   dialect_requires(plan.family, plan.dialect), model, plan.turns_colours)
+
+
+def meant(family: Family[Any], config: Any, model: Model | None) -> Any:
+    """A file's config, as its model's variant has it: where several are alike, the name knows more than the tensors."""
+    variant = next((one.variant for one in model.known if one.family == family.name), "") if model else ""
+    own = family.variants.get(variant)
+    return own if own == config else config
 
 
 def dialect_requires(family: Family[Any], dialect: str) -> Requires | None:

@@ -68,7 +68,7 @@ def lazy_text(wanted: Wanted) -> str:
     backbone, pixels = required.lazy(wanted.config, keys["MODEL"]), keys["MODEL"]
     rest = {**backbone.beside, "model.pixel_mean": pixels["PIXEL_MEAN"], "model.pixel_std": pixels["PIXEL_STD"],
             **dict.fromkeys(backbone.formats, keys["INPUT"]["FORMAT"]), "train.init_checkpoint": wanted.weights}
-    place = f"model.{wanted.layout.mount.strip('.')}"
+    place = f"model.{backbone.at or wanted.layout.mount.strip('.')}"
     return "\n".join([*_imports(backbone), "", f"{place} = {_opened(backbone)}",
                       *(f"{name} = {python_lines(value, len(name) + 3)}" for name, value in rest.items())])
 

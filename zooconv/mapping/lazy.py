@@ -40,10 +40,12 @@ class LazyBackbone:
 
     `call` has the arguments that the weights decide, `free` those that they do not, as the project's own configs have
     them. `beside` are assignments that must fit the backbone, by their full names. `formats` are the names that must
-    say in which order an image's channels come.
+    say in which order an image's channels come. `at` is where the config has it, where a wrapper's names come between
+    that and the weights: by default at the layout's mount.
     """
 
     call: Call
     free: Mapping[str, Any] = field(default_factory=dict)
     beside: Mapping[str, Any] = field(default_factory=dict)
     formats: Sequence[str] = ("model.input_format", "dataloader.train.mapper.image_format")
+    at: str = ""

@@ -35,8 +35,9 @@ def members(found: Mapping[str, TensorSpec]) -> Iterator[Family[Architecture]]:
 def member(entry: Entry) -> Family[Architecture]:
     """One architecture, with those that keep the same tensors."""
     config = entry.config
-    return replace(FAMILY, infer=lambda shapes: config, variants=dict.fromkeys(config.architectures, config),
-                   dialects=[dialect(entry)], layouts=layouts(entry))
+    variants = {name: config.meaning(name) for name in config.architectures}
+    return replace(FAMILY, infer=lambda shapes: config, variants=variants, dialects=[dialect(entry)],
+                   layouts=layouts(entry))
 
 
 def image(config: Architecture) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
@@ -13,14 +13,31 @@ from .tree import COUNTER, KEPT, Row, read
 TABLE = Path(__file__).with_name("architectures.txt.gz")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Architecture:
-    """Architectures of timm that keep the very same tensors; of their features, indices, strides, channels."""
+    """Architectures of timm that keep the very same tensors; of their features, indices, strides, channels.
+
+    No tensor tells which of them is meant. Where a model's name does, that one comes first; it is the same config.
+    """
 
     architectures: tuple[str, ...]
     out_indices: tuple[int, ...]
     strides: tuple[int, ...]
     channels: tuple[int, ...]
+
+    def meaning(self, name: str) -> Architecture:
+        """The same, with this one first."""
+        return replace(self, architectures=(name, *(other for other in self.architectures if other != name)))
+
+    @property
+    def _known(self) -> tuple[object, ...]:
+        return frozenset(self.architectures), self.out_indices, self.strides, self.channels
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Architecture) and self._known == other._known
+
+    def __hash__(self) -> int:
+        return hash(self._known)
 
 
 @dataclass(frozen=True)
@@ -95,7 +112,7 @@ class Variants(Mapping[str, Architecture]):
     """The config of every architecture by name, read when it is asked for."""
 
     def __getitem__(self, name: str) -> Architecture:
-        return by_name()[name].config
+        return by_name()[name].config.meaning(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(by_name())
