@@ -150,12 +150,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--new", action="store_true", help="only those that the page has no row of")
     asked = parser.parse_args(arguments)
     old = read_page(asked.write)
-    known = [m for m in _members(asked.against) if not asked.what or {m.family.name, f"{m.family.name}/{m.name}"}
+    known = [m for m in every_member(asked.against) if not asked.what or {m.family.name, f"{m.family.name}/{m.name}"}
              & {*asked.what}]
     wanted = [m for m in known if m.size <= (asked.largest or math.inf) * 1e6 and not (asked.new and m.key in old.rows)]
     every = asked.what or asked.all or asked.largest is not None
     found: list[Proved] = []
-    order = [m.key for m in _members()] if asked.write else []
+    order = [m.key for m in every_member()] if asked.write else []
 
     def save(walked: Iterable[Family[Any]] = ()) -> None:
         if asked.write:
@@ -170,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if any(one.failed for one in found) else 0
 
 
-def _members(against: str | None = None) -> list[Member]:
+def every_member(against: str | None = None) -> list[Member]:
     """Every member that could be run, by family, upstream and size; each upstream's toy first."""
     found = []
     for family in (one for one in families() if not one.members):
@@ -214,7 +214,7 @@ def _memory(member: Member) -> int:
 
 def _named(key: Key, most: int) -> Proved:
     """The same in another process, where a member travels by its names."""
-    return _one(next(m for m in _members(key[2]) if m.key == key), most)
+    return _one(next(m for m in every_member(key[2]) if m.key == key), most)
 
 
 def _smallest(wanted: list[Member], most: int) -> Iterator[Proved]:
